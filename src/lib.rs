@@ -1,0 +1,1 @@
+//! A JWT gate for Envoy, Istio and NGINX.
