@@ -343,7 +343,7 @@ fn try_provider<'a>(
         None => Stage::Claimed { jws, claims, signature: SignatureStage::NotChecked },
         Some((alg, keys)) => match VerifiedJws::verify(jws, alg, &keys, crypto) {
             Verification::Valid(jws) => Stage::Proven { claims: ClaimsSet::of(&jws), jws },
-            Err(jws) => {
+            Verification::Invalid(jws) => {
                 violations
                     .push(Violation::new(Reason::SignatureInvalid, "no key of the issuer verifies the signature"));
                 Stage::Claimed { jws, claims, signature: SignatureStage::Fail }
