@@ -46,7 +46,8 @@ fn a_request_passes_as_it_was_sent() {
         "{}",
         String::from_utf8_lossy(&raw)
     );
-    assert!(gate.raw(b"\x00 / HTTP/1.1\r\n\r\n").starts_with(b"HTTP/1.1 400 "));
+    let raw = gate.raw(b"\x00 / HTTP/1.1\r\n\r\n");
+    assert!(raw.starts_with(b"HTTP/1.1 400 "), "{}", String::from_utf8_lossy(&raw));
 
     let log = gate.access_log();
     let expected = json!({ "status": 200, "details": "via_upstream", "reason": null, "method": "GET", "path": "/raw" });

@@ -1,7 +1,7 @@
 //! The caller in front of the gate.
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 
 use serde_json::Value;
 use ureq::Agent;
@@ -103,7 +103,7 @@ impl Client {
         stream.set_read_timeout(Some(DEADLINE)).expect("the limit is not zero");
         let mut answer = Vec::new();
         // Envoy may answer and close before it has read everything. What it said until then is the answer.
-        let _ = stream.write_all(bytes).and_then(|()| stream.shutdown(Shutdown::Write));
+        let _ = stream.write_all(bytes);
         let _ = stream.read_to_end(&mut answer);
         answer
     }

@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
@@ -112,8 +113,8 @@ fn wheel_in(directory: &Path) -> Result<PathBuf, String> {
 
 /// A running Envoy with a directory of its own. Dropping it kills the process and removes the directory.
 ///
-/// If the test process dies without dropping anything (`SIGKILL`, abort), a watchdog kills Envoy: a shell that waits
-/// for the end of a pipe which only the test process holds open. Safe Rust has no `PR_SET_PDEATHSIG`.
+/// If the test process dies without dropping anything (Ctrl-C, `SIGKILL`, abort), a watchdog does the same: a shell that
+/// waits for the end of a pipe which only the test process holds open. Safe Rust has no `PR_SET_PDEATHSIG`.
 pub(crate) struct Envoy {
     child: Child,
     watchdog: Child,
@@ -147,8 +148,16 @@ impl Envoy {
             .spawn()
             .map_err(|error| format!("cannot run `{}`: {error}", binary.display()))?;
         let watchdog = Command::new("sh")
-            .args(["-c", "read _ || kill -KILL \"$0\"", &child.id().to_string()])
+            .args([
+                "-c",
+                "read _ || { kill -KILL \"$0\"; rm -rf \"$1\"; }",
+                &child.id().to_string(),
+            ])
+            .arg(directory.path())
+            // Out of reach of the terminal's Ctrl-C.
+            .process_group(0)
             .stdin(Stdio::piped())
+            .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn();
         match watchdog {

@@ -2,10 +2,11 @@
 
 use std::fmt;
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::panic::resume_unwind;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Instant;
 
@@ -120,7 +121,8 @@ impl Gate {
         };
         let mut results = thread::scope(|scope| {
             let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
-            let join = |worker: thread::ScopedJoinHandle<'_, _>| worker.join().unwrap_or_else(|p| resume(p));
+            let join =
+                |worker: thread::ScopedJoinHandle<'_, _>| worker.join().unwrap_or_else(|panic| resume_unwind(panic));
             workers.into_iter().flat_map(join).collect::<Vec<(usize, T)>>()
         });
         results.sort_by_key(|(number, _)| *number);
@@ -192,7 +194,7 @@ impl Gate {
             .map(str::to_owned)
     }
 
-    fn envoy(&self) -> std::sync::MutexGuard<'_, Envoy> {
+    fn envoy(&self) -> MutexGuard<'_, Envoy> {
         self.envoy.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -397,11 +399,7 @@ fn socket_address(address: SocketAddr) -> Value {
     json!({ "socket_address": { "address": address.ip(), "port_value": address.port() } })
 }
 
-fn resume<T>(panic: Box<dyn std::any::Any + Send>) -> T {
-    std::panic::resume_unwind(panic)
-}
-
-const FREE_PORT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
+const FREE_PORT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 const ACCESS_LOG: &str = "access.log";
 /// What Envoy prints when WebAssembly code traps: `proxy-wasm-cpp-host` (`src/v8/v8.cc`, `src/wasm.cc`), and Rust's own
 /// panic message.

@@ -17,7 +17,6 @@ pub struct Upstream {
 }
 
 impl Upstream {
-    #[expect(clippy::new_without_default, reason = "starting a server is not a default value")]
     pub fn start() -> Self {
         let received = Arc::new(Mutex::new(Vec::new()));
         let log = received.clone();
