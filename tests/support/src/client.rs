@@ -130,17 +130,19 @@ impl Request<'_> {
     /// If there is no HTTP answer at all, or the request is none (a header value with a line break, say).
     #[track_caller]
     pub fn send(self) -> Answer {
+        self.try_send()
+            .unwrap_or_else(|error| panic!("no answer from the gate: {error}"))
+    }
+
+    /// [`Request::send`] for an address where perhaps nobody answers.
+    pub(crate) fn try_send(self) -> Result<Answer, ureq::Error> {
         let Request { client, builder, body } = self;
-        let sent = if body.is_empty() {
-            builder.body(()).map(|request| client.agent.run(request))
+        let response = if body.is_empty() {
+            client.agent.run(builder.body(())?)?
         } else {
-            builder.body(body).map(|request| client.agent.run(request))
+            client.agent.run(builder.body(body)?)?
         };
-        match sent {
-            Ok(Ok(response)) => Answer::read(response),
-            Ok(Err(error)) => panic!("no answer from the gate: {error}"),
-            Err(error) => panic!("not a request: {error}"),
-        }
+        Answer::read(response)
     }
 }
 
@@ -170,7 +172,7 @@ impl Answer {
         problem.then(|| self.json()["reason"].as_str().map(str::to_owned))?
     }
 
-    fn read(response: http::Response<ureq::Body>) -> Self {
+    fn read(response: http::Response<ureq::Body>) -> Result<Self, ureq::Error> {
         let (parts, mut body) = response.into_parts();
         let body = body
             .with_config()
@@ -183,12 +185,12 @@ impl Answer {
             .iter()
             .map(|(name, value)| (name.to_string(), value.as_bytes().to_vec()))
             .collect();
-        Answer {
+        Ok(Answer {
             status: parts.status.as_u16(),
             headers,
             body,
             echo,
-        }
+        })
     }
 }
 

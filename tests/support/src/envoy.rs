@@ -140,7 +140,9 @@ impl Envoy {
             .args(["--concurrency", &concurrency.to_string()])
             // Several Envoys on one machine would meet in shared memory.
             .arg("--disable-hot-restart")
-            .args(["--file-flush-interval-msec", "10", "--log-level", "info"])
+            .args(["--file-flush-interval-msec", "10"])
+            // The plugin logs rejections as `info`; `main` lists a thousand extensions at that level.
+            .args(["--log-level", "info", "--component-log-level", "main:warning"])
             .current_dir(directory.path())
             .stdin(Stdio::null())
             .stdout(log.try_clone().map_err(|e| e.to_string())?)

@@ -365,7 +365,6 @@ fn wait_until_ready(envoy: &mut Envoy) -> Result<(Client, SocketAddr), String> {
             return Err(format!("envoy has ended: {status}\n{}", envoy.log()));
         }
         if let Some(admin) = envoy.admin_address().map(Client::new)
-            && admin.get("/ready").send().status == 200
             && let Some(address) = listener_address(&admin)
         {
             return Ok((admin, address));
@@ -375,8 +374,12 @@ fn wait_until_ready(envoy: &mut Envoy) -> Result<(Client, SocketAddr), String> {
     Err(format!("envoy is not ready after {DEADLINE:?}\n{}", envoy.log()))
 }
 
+/// Where Envoy serves requests; `None` while it does not, or no longer.
 fn listener_address(admin: &Client) -> Option<SocketAddr> {
-    let listeners = admin.get("/listeners?format=json").send().json();
+    if admin.get("/ready").try_send().ok()?.status != 200 {
+        return None;
+    }
+    let listeners = admin.get("/listeners?format=json").try_send().ok()?.json();
     let address = &listeners["listener_statuses"][0]["local_address"]["socket_address"];
     format!("{}:{}", address["address"].as_str()?, address["port_value"])
         .parse()
