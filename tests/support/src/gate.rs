@@ -182,7 +182,8 @@ impl Gate {
         self.admin.get("/stats/prometheus").send().text()
     }
 
-    /// What shows that the plugin's virtual machine has trapped or failed, or that Envoy itself has ended.
+    /// What shows that the plugin's virtual machine has trapped or failed, or that Envoy itself has ended. Only the log
+    /// tells: a trap changes none of Envoy's `wasm.` counters.
     pub fn trap(&self) -> Option<String> {
         let mut envoy = self.envoy();
         if let Some(status) = envoy.exit_status() {
