@@ -1,1 +1,66 @@
 //! A JWT gate for Envoy, Istio and NGINX.
+//!
+//! Untrusted bytes go in at one end, one [`Decision`] comes out at the other, and nothing in between knows a host, a
+//! clock or a socket:
+//!
+//! ```text
+//! Request ─extract─▶ compact ─jws─▶ UnverifiedJws ─┐
+//!               KeyStore ─lookup─▶ VerifyingKey ─signature─▶ VerifiedJws
+//! VerifiedJws ─claims─▶ ClaimsSet ─policy(now)─▶ [Violation…] ─decide─▶ Decision ─reply─▶ Effects
+//! ```
+//!
+//! The plugin (`filter`, WebAssembly only) and the command line are thin shells around [`decide`] and [`explain`].
+
+// The shipped code cannot panic: a trap kills a worker's virtual machine. Tests may.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::arithmetic_side_effects,
+        clippy::disallowed_methods,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::string_slice,
+        clippy::todo,
+        clippy::unimplemented,
+        clippy::unreachable,
+        clippy::unwrap_used
+    )
+)]
+
+// In the order of the flow: a module uses only modules above it. `tests/architecture.rs` holds that.
+mod limits;
+mod time;
+mod rejection;
+mod json;
+mod request;
+mod extract;
+mod jws;
+mod jwk;
+mod signature;
+mod keystore;
+mod parking;
+mod claims;
+mod policy;
+mod config;
+mod decide;
+mod reply;
+mod observe;
+#[cfg(target_family = "wasm")]
+mod filter;
+
+pub use config::raw::RawConfig;
+pub use config::{Config, ConfigError};
+pub use decide::{
+    Allow, Because, Decision, Explanation, Need, Rejection, Report, SignatureStage, State, decide, explain,
+};
+pub use jwk::{JwkSetError, SkippedKey};
+pub use jws::{Algorithm, JoseHeader, UnverifiedJws};
+pub use keystore::{Event, Fetch, FetchError, FetchId, Hint, IssuerId, KeyStore, Lookup, Remote, Response, Source};
+pub use observe::{Level, Line, LogGate, event_line, omitted_line, rejection_line};
+pub use parking::{Parked, Parking};
+pub use rejection::{Reason, Violation};
+pub use reply::{Effects, Forwarded, LocalReply, reject, reply};
+pub use request::Request;
+pub use signature::{Crypto, KeySet, NoCandidate, Portable, VerifiedJws, VerifyingKey};
+pub use time::UnixTime;

@@ -1,1 +1,3 @@
+//! The command line: a thin shell around the library. It opens no socket.
+
 fn main() {}

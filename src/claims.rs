@@ -1,0 +1,168 @@
+//! The claims set: each registered claim is absent, malformed or present (RFC 7519 §2, §4.1).
+
+use std::marker::PhantomData;
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+
+use crate::json;
+use crate::jws::UnverifiedJws;
+use crate::signature::VerifiedJws;
+use crate::time::UnixTime;
+
+/// Marks a claims set whose token's signature was verified.
+#[derive(Clone, Copy, Debug)]
+pub enum Verified {}
+
+/// Marks a claims set that anybody may have written: fit for reports, and for nothing else.
+#[derive(Clone, Copy, Debug)]
+pub enum Unverified {}
+
+/// The claims of one token. What may be done with them depends on `P`: only a verified set annotates a request.
+#[derive(Clone, Debug)]
+pub struct ClaimsSet<P = Verified> {
+    /// Who issued it (RFC 7519 §4.1.1).
+    pub iss: Claim<String>,
+    /// Whom it speaks of (§4.1.2).
+    pub sub: Claim<String>,
+    /// Whom it is meant for (§4.1.3): one or several.
+    pub aud: Claim<Vec<String>>,
+    /// When it ends (§4.1.4).
+    pub exp: Claim<UnixTime>,
+    /// When it begins (§4.1.5).
+    pub nbf: Claim<UnixTime>,
+    /// When it was issued (§4.1.6).
+    pub iat: Claim<UnixTime>,
+    /// Its name (§4.1.7).
+    pub jti: Claim<String>,
+    members: Map<String, Value>,
+    proof: PhantomData<P>,
+}
+
+/// A registered claim.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Claim<T> {
+    /// Not there.
+    Absent,
+    /// There, with the wrong type or range; what was found follows.
+    Malformed(&'static str),
+    /// There.
+    Present(T),
+}
+
+impl<T> Claim<T> {
+    /// The value, if it is there and well-formed.
+    pub const fn present(&self) -> Option<&T> {
+        match self {
+            Self::Present(value) => Some(value),
+            _ => None,
+        }
+    }
+}
+
+impl ClaimsSet<Verified> {
+    /// The claims of a verified token.
+    pub fn of(jws: &VerifiedJws<'_>) -> Self {
+        Self::read(jws.jws())
+    }
+}
+
+impl ClaimsSet<Unverified> {
+    /// What an unverified token claims.
+    pub fn claimed_by(jws: &UnverifiedJws<'_>) -> Self {
+        Self::read(jws)
+    }
+}
+
+impl<P> ClaimsSet<P> {
+    /// The value at a path of member names, outermost first.
+    pub fn at(&self, path: &[String]) -> Option<&Value> {
+        let (first, rest) = path.split_first()?;
+        rest.iter()
+            .try_fold(self.members.get(first)?, |value, name| value.as_object()?.get(name))
+    }
+
+    fn read(jws: &UnverifiedJws<'_>) -> Self {
+        let members = jws.payload();
+        Self {
+            iss: claim(members, "iss", text),
+            sub: claim(members, "sub", text),
+            aud: claim(members, "aud", texts),
+            exp: claim(members, "exp", numeric_date),
+            nbf: claim(members, "nbf", numeric_date),
+            iat: claim(members, "iat", numeric_date),
+            jti: claim(members, "jti", text),
+            members: members.clone(),
+            proof: PhantomData,
+        }
+    }
+}
+
+fn claim<T>(members: &Map<String, Value>, name: &str, read: impl Fn(&Value) -> Result<T, &'static str>) -> Claim<T> {
+    match members.get(name).map(read) {
+        None => Claim::Absent,
+        Some(Err(found)) => Claim::Malformed(found),
+        Some(Ok(value)) => Claim::Present(value),
+    }
+}
+
+fn text(value: &Value) -> Result<String, &'static str> {
+    value.as_str().map(str::to_owned).ok_or(json::kind(value))
+}
+
+/// One string, or an array of strings (RFC 7519 §4.1.3).
+fn texts(value: &Value) -> Result<Vec<String>, &'static str> {
+    match value {
+        Value::Array(items) => items
+            .iter()
+            .map(|item| text(item).map_err(|_| "an array of other things than strings"))
+            .collect(),
+        other => text(other).map(|one| vec![one]),
+    }
+}
+
+/// A number of seconds, with or without a fraction, and never a string (RFC 7519 §2). Moments before 1970 and beyond
+/// what 64 bits count are out of range.
+fn numeric_date(value: &Value) -> Result<UnixTime, &'static str> {
+    let Value::Number(number) = value else {
+        return Err(json::kind(value));
+    };
+    let since_epoch = match number.as_u64() {
+        Some(secs) => Some(Duration::from_secs(secs)),
+        None => number.as_f64().and_then(|secs| Duration::try_from_secs_f64(secs).ok()),
+    };
+    since_epoch.map(UnixTime::since_epoch).ok_or("a number out of range")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numeric_dates() {
+        let read = |json: &str| numeric_date(&serde_json::from_str(json).expect("the test's JSON is well-formed"));
+        assert_eq!(read("0"), Ok(UnixTime::from_secs(0)));
+        assert_eq!(read("-0"), Ok(UnixTime::from_secs(0)));
+        assert_eq!(read("9007199254740993"), Ok(UnixTime::from_secs(9_007_199_254_740_993)));
+        assert_eq!(read("18446744073709551615"), Ok(UnixTime::from_secs(u64::MAX)));
+        assert_eq!(read("1.5"), Ok(UnixTime::since_epoch(Duration::from_millis(1500))));
+        assert_eq!(read("2e0"), Ok(UnixTime::from_secs(2)));
+        for out_of_range in ["-1", "-0.5", "18446744073709551616", "1e300"] {
+            assert_eq!(read(out_of_range), Err("a number out of range"), "{out_of_range}");
+        }
+        assert_eq!(read(r#""1""#), Err("a string"));
+        assert_eq!(read("null"), Err("null"));
+        assert_eq!(read("true"), Err("a boolean"));
+    }
+
+    #[test]
+    fn audiences() {
+        let read = |json: &str| texts(&serde_json::from_str(json).expect("the test's JSON is well-formed"));
+        assert_eq!(read(r#""a""#), Ok(vec!["a".to_owned()]));
+        assert_eq!(read(r#"["a","b"]"#), Ok(vec!["a".to_owned(), "b".to_owned()]));
+        assert_eq!(read("[]"), Ok(Vec::new()));
+        assert_eq!(read(r#"["a",1]"#), Err("an array of other things than strings"));
+        assert_eq!(read(r#"[["a"]]"#), Err("an array of other things than strings"));
+        assert_eq!(read("{}"), Err("an object"));
+    }
+}

@@ -1,0 +1,418 @@
+//! The adapter to proxy-wasm hosts: it moves bytes in, applies effects, parks and wakes. It looks at no token.
+
+mod host;
+mod local_reply;
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use proxy_wasm::traits::{Context, HttpContext, RootContext};
+use proxy_wasm::types::{Action, ContextType, LogLevel};
+
+use crate::config::Config;
+use crate::decide::{Decision, Need, Rejection, State, decide, explain};
+use crate::keystore::{Event, Fetch, FetchId, IssuerId, KeyStore, Response, Source, skipped};
+use crate::observe::{Line, LogGate, event_line, omitted_line, rejection_line};
+use crate::parking::{Parked, Parking};
+use crate::reply::{Effects, LocalReply, reject, reply};
+use crate::request::Request;
+use crate::signature::Portable;
+use crate::time::UnixTime;
+use host::Host;
+
+/// How often the key store is looked after. Hosts allow one period in a plugin's life, Envoy more.
+const TICK: Duration = Duration::from_millis(200);
+
+/// The period while a request waits in Envoy, so that the fetch it waits for starts at once.
+const TICK_WHILE_PARKED: Duration = Duration::from_millis(10);
+
+#[expect(unsafe_code, reason = "the SDK's macro exports the module's entry point")]
+mod entry {
+    use super::{LogLevel, Root, RootContext};
+
+    proxy_wasm::main! {{
+        proxy_wasm::set_log_level(LogLevel::Info);
+        proxy_wasm::set_root_context(|_| -> Box<dyn RootContext> { Box::new(Root::default()) });
+    }}
+}
+
+/// Everything one worker remembers. It is empty until a configuration was accepted, and nothing passes until then.
+#[derive(Default)]
+struct Root {
+    gate: Rc<RefCell<Option<Gate>>>,
+}
+
+struct Gate {
+    config: Config,
+    state: State,
+    parking: Parking<u32>,
+    log_gate: LogGate,
+    host: Option<Host>,
+    /// Fetches under way, by the host's name for the callout.
+    callouts: Vec<(u32, FetchId)>,
+}
+
+/// What is to be done to one request, once nothing is borrowed any more.
+struct Verdict {
+    host: Host,
+    effects: Effects,
+    lines: Vec<Line>,
+}
+
+/// What was done to one request.
+enum Done {
+    Passes,
+    Answered,
+    Waits(Host, Need),
+}
+
+impl Verdict {
+    /// Carries the verdict out on the request of the effective context.
+    fn carry_out(self) -> Done {
+        self.lines.iter().for_each(host::log);
+        match self.effects {
+            Effects::Forward(forwarded) => {
+                self.host.forward(&forwarded);
+                Done::Passes
+            }
+            Effects::Reply(reply) => {
+                self.host.reply(&reply);
+                Done::Answered
+            }
+            Effects::Park(need) => Done::Waits(self.host, need),
+        }
+    }
+}
+
+impl Gate {
+    fn new(config: Config, sources: Vec<Source>, now: UnixTime) -> Self {
+        Self {
+            config,
+            state: State {
+                keys: KeyStore::new(sources, now),
+            },
+            parking: Parking::new(),
+            log_gate: LogGate::default(),
+            host: None,
+            callouts: Vec::new(),
+        }
+    }
+
+    fn host(&mut self) -> Host {
+        *self.host.get_or_insert_with(Host::detect)
+    }
+
+    /// Decides on a request of the effective context.
+    fn decide(&mut self, request: &Request, now: UnixTime) -> Verdict {
+        let host = self.host();
+        let decision = decide(request, &self.config, &mut self.state, &Portable, now);
+        let lines = match &decision {
+            Decision::Reject(rejection) => self.rejection_lines(host, request, rejection, now),
+            Decision::Allow(allow) => allow
+                .omitted
+                .iter()
+                .map(|(header, why)| omitted_line(request, header, why))
+                .collect(),
+            Decision::Await(_) => Vec::new(),
+        };
+        Verdict {
+            host,
+            effects: reply(request, &decision),
+            lines,
+        }
+    }
+
+    /// Refuses a request that cannot wait for keys, or not any longer.
+    fn give_up(&mut self, request: &Request, need: Need, detail: &'static str, now: UnixTime) -> Verdict {
+        let host = self.host();
+        let rejection = need.into_rejection(detail);
+        let lines = self.rejection_lines(host, request, &rejection, now);
+        Verdict {
+            host,
+            effects: Effects::Reply(reject(request, &rejection)),
+            lines,
+        }
+    }
+
+    fn rejection_lines(&mut self, host: Host, request: &Request, rejection: &Rejection, now: UnixTime) -> Vec<Line> {
+        let Some(suppressed) = self.log_gate.admit(rejection.reason(), now) else {
+            return Vec::new();
+        };
+        // Explained only where it is written down: a flood of bad tokens is not examined twice.
+        let report = explain(request, &self.config, &self.state, &Portable, now).report;
+        vec![rejection_line(
+            request,
+            rejection,
+            &report,
+            host.client().as_deref(),
+            suppressed,
+            now,
+        )]
+    }
+
+    /// Takes the answer to a callout. Nothing if it is not ours.
+    fn handle_response(&mut self, callout: u32, body_size: usize, now: UnixTime) -> Vec<Event> {
+        let Some(place) = self.callouts.iter().position(|(token, _)| *token == callout) else {
+            return Vec::new();
+        };
+        let (_, fetch) = self.callouts.swap_remove(place);
+        self.state.keys.handle_response(fetch, host::response(body_size), now)
+    }
+
+    /// Sends a fetch out from the active context. A host that cannot send it has answered: failed.
+    fn dispatch(&mut self, fetch: &Fetch, now: UnixTime) -> Vec<Event> {
+        match host::dispatch(fetch) {
+            Some(callout) => {
+                self.callouts.push((callout, fetch.id));
+                Vec::new()
+            }
+            None => self.state.keys.handle_response(fetch.id, Response::Failed, now),
+        }
+    }
+
+    fn write(&self, events: &[Event]) {
+        for event in events {
+            host::log(&event_line(&self.config, event));
+        }
+    }
+}
+
+impl Root {
+    /// Whose waiting ended with these events.
+    fn ended(events: &[Event]) -> Vec<IssuerId> {
+        let issuer = |event: &Event| match event {
+            Event::Fetched { issuer, .. } | Event::Failed { issuer, .. } => Some(*issuer),
+            _ => None,
+        };
+        events.iter().filter_map(issuer).collect()
+    }
+
+    /// Decides again on the requests that waited for these issuers.
+    fn wake(&self, issuers: &[IssuerId], now: UnixTime) {
+        let ready = |gate: &mut Gate| {
+            issuers
+                .iter()
+                .flat_map(|issuer| gate.parking.take_ready(*issuer))
+                .collect()
+        };
+        for parked in self.with_gate(ready).unwrap_or_else(Vec::new) {
+            self.settle(parked, |gate, request| gate.decide(request, now));
+        }
+    }
+
+    /// Judges a request that was parked, from the root context.
+    fn settle(&self, parked: Parked<u32>, judge: impl FnOnce(&mut Gate, &Request) -> Verdict) {
+        if !host::enter(parked.request) {
+            return;
+        }
+        let request = host::request();
+        let Some(verdict) = self.with_gate(|gate| judge(gate, &request)) else {
+            return;
+        };
+        match verdict.carry_out() {
+            Done::Passes => host::resume(),
+            Done::Answered => {}
+            // Another set is still to come.
+            Done::Waits(host, need) => {
+                if self.with_gate(|gate| gate.parking.park(parked.waiting_for(need.keys))) != Some(true) {
+                    host.reply(&reject(&request, &need.into_rejection(TOO_MANY)));
+                }
+            }
+        }
+    }
+
+    fn with_gate<T>(&self, act: impl FnOnce(&mut Gate) -> T) -> Option<T> {
+        with_gate(&self.gate, act)
+    }
+}
+
+const TOO_MANY: &str = "the issuer's keys are being fetched and too many requests wait for them";
+const TOO_LONG: &str = "the issuer's keys did not arrive in time";
+const NOT_HERE: &str = "the issuer's keys are being fetched";
+
+/// Lends the gate out for one action. Nothing if there is none, or if the host called back in the midst of one: the
+/// caller fails closed.
+fn with_gate<T>(gate: &Rc<RefCell<Option<Gate>>>, act: impl FnOnce(&mut Gate) -> T) -> Option<T> {
+    gate.try_borrow_mut().ok()?.as_mut().map(act)
+}
+
+impl Context for Root {
+    fn on_http_call_response(&mut self, token_id: u32, _: usize, body_size: usize, _: usize) {
+        let now = host::now();
+        let events = self.with_gate(|gate| {
+            let events = gate.handle_response(token_id, body_size, now);
+            gate.write(&events);
+            events
+        });
+        self.wake(&Self::ended(&events.unwrap_or_default()), now);
+    }
+}
+
+impl RootContext for Root {
+    fn on_configure(&mut self, _: usize) -> bool {
+        let now = host::now();
+        match Config::parse(&host::configuration()) {
+            Ok((config, sources)) => {
+                let events: Vec<Event> = config
+                    .providers
+                    .iter()
+                    .zip(&sources)
+                    .flat_map(|(provider, source)| match source {
+                        Source::Inline(set) => skipped(provider.keys, set.skipped().iter()).collect(),
+                        Source::Remote(_) => Vec::new(),
+                    })
+                    .collect();
+                let gate = Gate::new(config, sources, now);
+                gate.write(&events);
+                self.gate = Rc::new(RefCell::new(Some(gate)));
+                host::tick_every(TICK);
+                true
+            }
+            Err(error) => {
+                log::error!("claimgate refuses its configuration: {error}");
+                false
+            }
+        }
+    }
+
+    fn on_tick(&mut self) {
+        let now = host::now();
+        let events = self.with_gate(|gate| {
+            let mut events = gate.state.keys.handle_timeout(now);
+            // NGINX leaks a connection for each root callout beside another: there they go one by one. Which host it
+            // is may not be known yet, so the first fetches go one by one everywhere.
+            while gate.host == Some(Host::Envoy) || gate.callouts.is_empty() {
+                let Some(fetch) = gate.state.keys.poll_fetch(now) else {
+                    break;
+                };
+                events.extend(gate.dispatch(&fetch, now));
+            }
+            gate.write(&events);
+            events
+        });
+        self.wake(&Self::ended(&events.unwrap_or_default()), now);
+        let overdue = self.with_gate(|gate| {
+            let overdue = gate.parking.take_overdue(now);
+            if gate.host == Some(Host::Envoy) && gate.parking.is_empty() {
+                host::tick_every(TICK);
+            }
+            overdue
+        });
+        for parked in overdue.unwrap_or_default() {
+            let need = Need { keys: parked.issuer };
+            self.settle(parked, |gate, request| gate.give_up(request, need, TOO_LONG, now));
+        }
+    }
+
+    fn create_http_context(&self, context_id: u32) -> Option<Box<dyn HttpContext>> {
+        Some(Box::new(Stream {
+            gate: Rc::clone(&self.gate),
+            context_id,
+            own_fetch: None,
+        }))
+    }
+
+    fn get_type(&self) -> Option<ContextType> {
+        Some(ContextType::HttpContext)
+    }
+}
+
+/// One request.
+struct Stream {
+    gate: Rc<RefCell<Option<Gate>>>,
+    context_id: u32,
+    /// On NGINX: what this request waits for, with a callout of its own.
+    own_fetch: Option<Need>,
+}
+
+impl HttpContext for Stream {
+    fn on_http_request_headers(&mut self, _: usize, _: bool) -> Action {
+        let now = host::now();
+        let request = host::request();
+        let Some(verdict) = with_gate(&self.gate, |gate| gate.decide(&request, now)) else {
+            return self.no_gate(&request);
+        };
+        match verdict.carry_out() {
+            Done::Passes => Action::Continue,
+            Done::Answered => Action::Pause,
+            Done::Waits(host, need) => {
+                if let Some(refused) = self.wait(&request, host, need, now) {
+                    let _answered = refused.carry_out();
+                }
+                Action::Pause
+            }
+        }
+    }
+}
+
+impl Stream {
+    /// Parks this request, or says how it is answered instead.
+    fn wait(&mut self, request: &Request, host: Host, need: Need, now: UnixTime) -> Option<Verdict> {
+        match host {
+            Host::Envoy => {
+                let context_id = self.context_id;
+                let refused = with_gate(&self.gate, |gate| {
+                    if gate.parking.park(Parked::new(context_id, need.keys, now)) {
+                        host::tick_every(TICK_WHILE_PARKED);
+                        return None;
+                    }
+                    Some(gate.give_up(request, need, TOO_MANY, now))
+                });
+                refused.flatten()
+            }
+            // No other context can wake this request: it makes the fetch itself, or does not wait.
+            Host::Nginx => {
+                let started = with_gate(&self.gate, |gate| {
+                    let fetch = gate.state.keys.poll_fetch(now)?;
+                    let events = gate.dispatch(&fetch, now);
+                    gate.write(&events);
+                    events.is_empty().then_some(())
+                });
+                if started.flatten().is_some() {
+                    self.own_fetch = Some(need);
+                    return None;
+                }
+                with_gate(&self.gate, |gate| gate.give_up(request, need, NOT_HERE, now))
+            }
+        }
+    }
+
+    /// There is no configuration, so nothing passes.
+    fn no_gate(&self, request: &Request) -> Action {
+        let rejection = Need { keys: IssuerId(0) }.into_rejection("the gate has no configuration");
+        let reply: LocalReply = reject(request, &rejection);
+        Host::detect().reply(&reply);
+        Action::Pause
+    }
+}
+
+impl Context for Stream {
+    /// Only on NGINX: the answer to this request's own callout.
+    fn on_http_call_response(&mut self, token_id: u32, _: usize, body_size: usize, _: usize) {
+        let now = host::now();
+        let request = host::request();
+        let verdict = with_gate(&self.gate, |gate| {
+            let events = gate.handle_response(token_id, body_size, now);
+            gate.write(&events);
+            let verdict = gate.decide(&request, now);
+            match (&verdict.effects, self.own_fetch.take()) {
+                (Effects::Park(need), _) => gate.give_up(&request, *need, NOT_HERE, now),
+                _ => verdict,
+            }
+        });
+        match verdict.map(Verdict::carry_out) {
+            Some(Done::Passes) => host::resume(),
+            Some(Done::Answered | Done::Waits(..)) => {}
+            None => {
+                let _answered = self.no_gate(&request);
+            }
+        }
+    }
+
+    fn on_done(&mut self) -> bool {
+        let context_id = self.context_id;
+        let _forgotten = with_gate(&self.gate, |gate| gate.parking.remove(&context_id));
+        true
+    }
+}

@@ -1,0 +1,159 @@
+//! What hosts have in common, and where they differ: the only place that knows.
+//!
+//! Only calls that both Envoy and NGINX (WasmX) answer are made without asking which of them it is. Calls whose
+//! failure the SDK turns into a panic are made where they cannot fail.
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use proxy_wasm::hostcalls;
+use proxy_wasm::types::{BufferType, MapType};
+
+use super::local_reply;
+use crate::keystore::{Fetch, Response};
+use crate::observe::{Level, Line};
+use crate::reply::{Forwarded, LocalReply};
+use crate::request::Request;
+use crate::time::UnixTime;
+
+/// The host's software. It can be told only inside a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Host {
+    /// Wakes parked requests from the root context, keeps filter state.
+    Envoy,
+    /// Does neither. It forwards a request whose handler fails, and so needs to be told of each one that may pass.
+    Nginx,
+}
+
+impl Host {
+    /// Finds out which it is. Only inside a request: outside, NGINX fails on some properties.
+    pub fn detect() -> Self {
+        match hostcalls::get_property(vec!["ngx", "nginx_version"]) {
+            Ok(Some(_)) => Self::Nginx,
+            Ok(None) | Err(_) => Self::Envoy,
+        }
+    }
+
+    /// Carries out a decision to let the request of the effective context go on.
+    pub fn forward(self, forwarded: &Forwarded) {
+        for name in &forwarded.remove {
+            // Both hosts answer `Ok` also for a header that is not there.
+            let _removed = hostcalls::remove_map_value(MapType::HttpRequestHeaders, name);
+        }
+        for (name, value) in &forwarded.set {
+            let _set = hostcalls::set_map_value_bytes(MapType::HttpRequestHeaders, name, Some(value));
+        }
+        match self {
+            Self::Envoy => self.tell_outcome(forwarded.outcome),
+            // The configuration routes to the upstream only if this says so: whatever else fails, fails closed.
+            Self::Nginx => {
+                let _told = hostcalls::set_property(vec!["ngx", "authz"], Some(b"1"));
+            }
+        }
+    }
+
+    /// Answers the request of the effective context.
+    pub fn reply(self, reply: &LocalReply) {
+        self.tell_outcome(reply.outcome);
+        if !local_reply::send(reply) {
+            log(&Line {
+                level: Level::Warn,
+                text: r#"{"event":"reply_refused_by_host"}"#.to_owned(),
+            });
+        }
+    }
+
+    /// The peer's address.
+    pub fn client(self) -> Option<String> {
+        let address = match self {
+            Self::Envoy => hostcalls::get_property(vec!["source", "address"]).ok()??,
+            Self::Nginx => hostcalls::get_property(vec!["ngx", "remote_addr"]).ok()??,
+        };
+        String::from_utf8(address).ok()
+    }
+
+    /// Filter state that access logs and other filters read; NGINX has none and fails on unknown properties.
+    fn tell_outcome(self, outcome: &str) {
+        if self == Self::Envoy {
+            let _told = hostcalls::set_property(vec!["claimgate_reason"], Some(outcome.as_bytes()));
+        }
+    }
+}
+
+/// The header lines of the request of the effective context.
+pub fn request() -> Request {
+    Request::new(hostcalls::get_map_bytes(MapType::HttpRequestHeaders).unwrap_or_default())
+}
+
+/// The plugin's configuration.
+pub fn configuration() -> Vec<u8> {
+    hostcalls::get_buffer(BufferType::PluginConfiguration, 0, usize::MAX)
+        .ok()
+        .flatten()
+        .unwrap_or_default()
+}
+
+/// The host's clock.
+pub fn now() -> UnixTime {
+    let since_epoch = hostcalls::get_current_time()
+        .ok()
+        .and_then(|now| now.duration_since(UNIX_EPOCH).ok());
+    UnixTime::since_epoch(since_epoch.unwrap_or_default())
+}
+
+/// Sends the request for a key set. The answer goes to the context that is active. Nothing if the host cannot, for
+/// example because it does not know the cluster.
+pub fn dispatch(fetch: &Fetch) -> Option<u32> {
+    let remote = &fetch.remote;
+    let headers = vec![
+        (":method", "GET"),
+        (":scheme", remote.scheme.as_str()),
+        (":authority", remote.authority.as_str()),
+        (":path", remote.path.as_str()),
+        ("accept", "application/jwk-set+json, application/json"),
+        ("user-agent", concat!("claimgate/", env!("CARGO_PKG_VERSION"))),
+    ];
+    hostcalls::dispatch_http_call(&remote.cluster, headers, None, Vec::new(), remote.timeout).ok()
+}
+
+/// The answer to a callout; only while the host hands it over.
+pub fn response(body_size: usize) -> Response {
+    let status = hostcalls::get_map_value_bytes(MapType::HttpCallResponseHeaders, ":status");
+    let status = status
+        .ok()
+        .flatten()
+        .and_then(|status| String::from_utf8(status).ok()?.parse().ok());
+    match status {
+        None => Response::Failed,
+        Some(status) => {
+            let body = hostcalls::get_buffer(BufferType::HttpCallResponseBody, 0, body_size);
+            Response::Answered {
+                status,
+                body: body.ok().flatten().unwrap_or_default(),
+            }
+        }
+    }
+}
+
+/// Asks for `on_tick` every `period`.
+pub fn tick_every(period: Duration) {
+    let _set = hostcalls::set_tick_period(period);
+}
+
+/// Makes another request the effective one. False if it is gone.
+pub fn enter(context_id: u32) -> bool {
+    hostcalls::set_effective_context(context_id).is_ok()
+}
+
+/// Lets the request of the effective context go on.
+pub fn resume() {
+    let _resumed = hostcalls::resume_http_request();
+}
+
+/// Writes a line to the host's log.
+pub fn log(line: &Line) {
+    let level = match line.level {
+        Level::Info => log::Level::Info,
+        Level::Warn => log::Level::Warn,
+    };
+    log::log!(level, "{}", line.text);
+}

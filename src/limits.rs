@@ -1,0 +1,87 @@
+//! Every bound the gate keeps, with its unit and its source.
+
+use std::time::Duration;
+
+/// Longest token looked at, in bytes, unless a provider's `max_token_bytes` says otherwise.
+pub const TOKEN_BYTES: usize = 8 * 1024;
+
+/// Largest value `max_token_bytes` may have, in bytes. Envoy's own default for all headers together is 60 KiB.
+pub const TOKEN_BYTES_CEILING: usize = 64 * 1024;
+
+/// Deepest nesting of arrays and objects read from a token, a key or a configuration.
+pub const JSON_DEPTH: usize = 32;
+
+/// Largest plugin configuration read, in bytes.
+pub const CONFIG_BYTES: usize = 1024 * 1024;
+
+/// Largest JWK Set document read, in bytes, unless `remote_jwks.max_bytes` says otherwise.
+pub const JWKS_BYTES: usize = 256 * 1024;
+
+/// Largest value `remote_jwks.max_bytes` may have, in bytes. Envoy buffers at most 32 MiB of a callout's answer.
+pub const JWKS_BYTES_CEILING: usize = 4 * 1024 * 1024;
+
+/// Most keys read from one JWK Set, unless `remote_jwks.max_keys` says otherwise.
+pub const JWKS_KEYS: usize = 64;
+
+/// Largest value `remote_jwks.max_keys` may have.
+pub const JWKS_KEYS_CEILING: usize = 4096;
+
+/// Most signatures checked for one request: a token without a `kid` is tried with every key that fits it.
+pub const VERIFICATIONS_PER_REQUEST: usize = 8;
+
+/// Smallest RSA modulus that verifies, in bits (RFC 7518 §3.3 and §3.5).
+pub const RSA_MODULUS_BITS_MIN: usize = 2048;
+
+/// Largest RSA modulus that verifies, in bits (the bound of the RSA implementation in use).
+pub const RSA_MODULUS_BITS_MAX: usize = 4096;
+
+/// Clock skew allowed when `clock_skew_seconds` is absent (as in `jwt_authn`).
+pub const CLOCK_SKEW: Duration = Duration::from_secs(60);
+
+/// Largest `clock_skew_seconds`: beyond a day it would be a change of policy, not of clocks.
+pub const CLOCK_SKEW_CEILING: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How long a fetched key set is fresh when `cache_duration` is absent (as in `jwt_authn`).
+pub const CACHE_DURATION: Duration = Duration::from_secs(600);
+
+/// How long an expired key set goes on serving while refreshes fail, when `stale_for` is absent.
+pub const STALE_FOR: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Longest duration a configuration may name: ten years.
+pub const DURATION_CEILING: Duration = Duration::from_secs(10 * 366 * 24 * 60 * 60);
+
+/// How long a fetch may take when `http_uri.timeout` is absent.
+pub const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long after its own timeout a fetch without an answer counts as failed: the host's answer normally comes first.
+pub const FETCH_GRACE: Duration = Duration::from_secs(1);
+
+/// Pause after a first failed fetch; it doubles with each further failure.
+pub const BACKOFF_MIN: Duration = Duration::from_secs(1);
+
+/// Longest pause between two attempts to fetch.
+pub const BACKOFF_MAX: Duration = Duration::from_secs(60);
+
+/// Most requests that wait for keys at once, per worker.
+pub const PARKED_REQUESTS: usize = 256;
+
+/// Longest time a request waits for keys.
+pub const PARKED_FOR: Duration = Duration::from_secs(2);
+
+/// Longest header value made from a claim, in bytes.
+pub const CLAIM_HEADER_BYTES: usize = 8 * 1024;
+
+/// Most providers and most rules in one configuration.
+pub const CONFIG_ENTRIES: usize = 4096;
+
+/// Longest piece of a token (a `kid`, an issuer) that a log line repeats, in characters.
+pub const LOGGED_CHARS: usize = 256;
+
+/// Most items of a list (`kid`s, audiences) that a log line repeats.
+pub const LOGGED_ITEMS: usize = 16;
+
+/// Rejections of one reason that are logged in a burst, per worker.
+pub const LOG_BURST: u32 = 20;
+
+/// One further log line per reason is allowed after this long.
+pub const LOG_INTERVAL: Duration = Duration::from_millis(500);

@@ -1,0 +1,297 @@
+//! Decisions and events of the key store as lines of JSON. Nothing here shows a token, a signature, or a claim beyond
+//! `iss`, `aud`, `jti` and times.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+
+use crate::config::Config;
+use crate::decide::{Rejection, Report};
+use crate::keystore::{Event, IssuerId};
+use crate::limits::{LOG_BURST, LOG_INTERVAL, LOGGED_CHARS, LOGGED_ITEMS};
+use crate::rejection::Reason;
+use crate::request::Request;
+use crate::time::UnixTime;
+
+/// One line for the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// How loud.
+    pub level: Level,
+    /// A JSON object.
+    pub text: String,
+}
+
+/// How loud a line is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// The token is at fault, or nobody.
+    Info,
+    /// The gate or its issuer is at fault.
+    Warn,
+}
+
+/// The line of a rejected request. `client` is the peer's address, where the host tells it; `suppressed` lines of the
+/// same reason were left out before this one.
+pub fn rejection_line(
+    request: &Request,
+    rejection: &Rejection,
+    report: &Report,
+    client: Option<&str>,
+    suppressed: u64,
+    now: UnixTime,
+) -> Line {
+    let reason = rejection.reason();
+    let mut line = Members::new("rejected");
+    line.put("reason", Some(reason.as_str().into()));
+    let others: Vec<&str> = rejection
+        .violations
+        .iter()
+        .skip(1)
+        .map(|violation| violation.reason.as_str())
+        .collect();
+    line.put("others", (!others.is_empty()).then(|| json!(others)));
+    line.put("detail", Some(rejection.detail().into()));
+    line.text("provider", report.provider.as_deref());
+    line.text("kid", report.kid.as_deref());
+    line.text("alg", report.alg.as_deref());
+    line.put(
+        "keys",
+        report
+            .provider
+            .is_some()
+            .then(|| report.keys.iter().take(LOGGED_ITEMS).map(|kid| cut(kid)).collect()),
+    );
+    line.put("jwks_age_seconds", report.jwks_age.map(|age| age.as_secs().into()));
+    line.text("iss_token", report.iss_token.as_deref());
+    line.put("iss_expected", one_or_many(&report.iss_expected));
+    line.put("aud_token", one_or_many(&report.aud_token));
+    line.put("aud_expected", one_or_many(&report.aud_expected));
+    line.put("token_age_seconds", report.iat.map(|iat| signed_seconds(now, iat)));
+    line.put(
+        "expired_seconds",
+        report
+            .exp
+            .filter(|exp| *exp <= now)
+            .map(|exp| now.since(exp).as_secs().into()),
+    );
+    match &report.jti {
+        Some(jti) => line.text("jti", Some(jti)),
+        None => line.text("token_sha256", report.token_sha256.as_deref()),
+    }
+    line.text("client", client);
+    line.bytes("method", request.method());
+    line.bytes("host", request.authority());
+    line.bytes("path", request.path());
+    line.bytes("request_id", request.value("x-request-id").unwrap_or_default());
+    line.put("suppressed", (suppressed > 0).then(|| suppressed.into()));
+    line.finish(if reason.is_outage() { Level::Warn } else { Level::Info })
+}
+
+/// The line of a header that was configured and could not be set.
+pub fn omitted_line(request: &Request, header: &str, why: &str) -> Line {
+    let mut line = Members::new("header_omitted");
+    line.text("header", Some(header));
+    line.text("why", Some(why));
+    line.bytes("request_id", request.value("x-request-id").unwrap_or_default());
+    line.finish(Level::Info)
+}
+
+/// The line of something that happened to a key set.
+pub fn event_line(config: &Config, event: &Event) -> Line {
+    let provider = |issuer: IssuerId| {
+        config
+            .providers
+            .iter()
+            .find(|provider| provider.keys == issuer)
+            .map(|provider| provider.name.as_str())
+    };
+    match event {
+        Event::Fetched { issuer, kids } => {
+            let mut line = Members::new("jwks_fetched");
+            line.text("provider", provider(*issuer));
+            line.put(
+                "keys",
+                Some(kids.iter().take(LOGGED_ITEMS).map(|kid| cut(kid)).collect()),
+            );
+            line.finish(Level::Info)
+        }
+        Event::KeyAdded { issuer, kid } => {
+            let mut line = Members::new("key_added");
+            line.text("provider", provider(*issuer));
+            line.text("kid", Some(kid));
+            line.finish(Level::Info)
+        }
+        Event::KeyRemoved { issuer, kid } => {
+            let mut line = Members::new("key_removed");
+            line.text("provider", provider(*issuer));
+            line.text("kid", Some(kid));
+            line.finish(Level::Info)
+        }
+        Event::KeySkipped {
+            issuer,
+            index,
+            kid,
+            why,
+        } => {
+            let mut line = Members::new("key_skipped");
+            line.text("provider", provider(*issuer));
+            line.put("index", Some((*index).into()));
+            line.text("kid", kid.as_deref());
+            line.text("why", Some(why));
+            line.finish(Level::Warn)
+        }
+        Event::Failed {
+            issuer,
+            why,
+            retry_after,
+            serving,
+        } => {
+            let mut line = Members::new("jwks_fetch_failed");
+            line.text("provider", provider(*issuer));
+            line.text("why", Some(&why.to_string()));
+            line.put("next_attempt_seconds", Some(retry_after.as_secs_f64().into()));
+            line.put("serving", Some((*serving).into()));
+            line.finish(Level::Warn)
+        }
+        Event::Expired { issuer } => {
+            let mut line = Members::new("jwks_expired");
+            line.text("provider", provider(*issuer));
+            line.finish(Level::Warn)
+        }
+    }
+}
+
+/// Keeps a flood of rejections from becoming a flood of lines: for each reason a burst of [`LOG_BURST`], then one line
+/// every [`LOG_INTERVAL`]. The bound on its memory is the number of reasons.
+#[derive(Debug, Default)]
+pub struct LogGate {
+    buckets: BTreeMap<Reason, Bucket>,
+}
+
+#[derive(Debug)]
+struct Bucket {
+    tokens: u32,
+    refilled: UnixTime,
+    suppressed: u64,
+}
+
+impl LogGate {
+    /// Whether a line may be written now; if so, how many were left out since the last.
+    pub fn admit(&mut self, reason: Reason, now: UnixTime) -> Option<u64> {
+        let fresh = || Bucket {
+            tokens: LOG_BURST,
+            refilled: now,
+            suppressed: 0,
+        };
+        let bucket = self.buckets.entry(reason).or_insert_with(fresh);
+        let intervals = now
+            .since(bucket.refilled)
+            .as_nanos()
+            .checked_div(LOG_INTERVAL.as_nanos())
+            .unwrap_or_default();
+        let intervals = u32::try_from(intervals).unwrap_or(u32::MAX);
+        if intervals > 0 {
+            bucket.tokens = bucket.tokens.saturating_add(intervals).min(LOG_BURST);
+            bucket.refilled = now;
+        }
+        match bucket.tokens.checked_sub(1) {
+            Some(rest) => {
+                bucket.tokens = rest;
+                Some(std::mem::take(&mut bucket.suppressed))
+            }
+            None => {
+                bucket.suppressed = bucket.suppressed.saturating_add(1);
+                None
+            }
+        }
+    }
+}
+
+/// The members of one line, in order. What is unknown is left out.
+struct Members(Map<String, Value>);
+
+impl Members {
+    fn new(event: &str) -> Self {
+        let mut members = Map::new();
+        members.insert("event".to_owned(), event.into());
+        Self(members)
+    }
+
+    fn put(&mut self, name: &str, value: Option<Value>) {
+        if let Some(value) = value {
+            self.0.insert(name.to_owned(), value);
+        }
+    }
+
+    fn text(&mut self, name: &str, value: Option<&str>) {
+        self.put(name, value.map(|value| cut(value).into()));
+    }
+
+    fn bytes(&mut self, name: &str, value: &[u8]) {
+        self.text(
+            name,
+            (!value.is_empty()).then(|| String::from_utf8_lossy(value)).as_deref(),
+        );
+    }
+
+    fn finish(self, level: Level) -> Line {
+        Line {
+            level,
+            text: Value::Object(self.0).to_string(),
+        }
+    }
+}
+
+/// One string as itself, several as an array: as `aud` does it.
+fn one_or_many(values: &[String]) -> Option<Value> {
+    match values {
+        [] => None,
+        [one] => Some(cut(one).into()),
+        many => Some(many.iter().take(LOGGED_ITEMS).map(|value| cut(value)).collect()),
+    }
+}
+
+fn cut(text: &str) -> String {
+    text.chars().take(LOGGED_CHARS).collect()
+}
+
+/// Seconds from `then` to `now`, negative if `then` is ahead.
+fn signed_seconds(now: UnixTime, then: UnixTime) -> Value {
+    let whole = |duration: Duration| i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
+    if then <= now {
+        whole(now.since(then)).into()
+    } else {
+        whole(then.since(now)).saturating_neg().into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_of_rejections_is_a_trickle_of_lines() {
+        let (mut gate, start) = (LogGate::default(), UnixTime::from_secs(1000));
+        let written = (0..10_000)
+            .filter(|_| gate.admit(Reason::TokenExpired, start).is_some())
+            .count();
+        assert_eq!(written, LOG_BURST as usize);
+        assert_eq!(
+            gate.admit(Reason::SignatureInvalid, start),
+            Some(0),
+            "each reason has its own allowance"
+        );
+        assert_eq!(
+            gate.admit(Reason::TokenExpired, start.after(LOG_INTERVAL)),
+            Some(10_000 - u64::from(LOG_BURST))
+        );
+        assert_eq!(gate.admit(Reason::TokenExpired, start.after(LOG_INTERVAL)), None);
+        assert_eq!(
+            gate.admit(Reason::TokenExpired, start),
+            None,
+            "a clock that goes back refills nothing"
+        );
+    }
+}

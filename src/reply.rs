@@ -1,0 +1,174 @@
+//! From a decision to HTTP: the one function that turns a reason into a status, a challenge and a body
+//! (RFC 6750 §3, RFC 9457).
+
+use serde_json::json;
+
+use crate::decide::{Allow, Because, Decision, Need, Rejection};
+use crate::rejection::Reason;
+use crate::request::Request;
+
+/// What a host shall do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effects {
+    /// Let the request go on.
+    Forward(Forwarded),
+    /// Answer it.
+    Reply(LocalReply),
+    /// Let it wait for keys.
+    Park(Need),
+}
+
+/// Changes to a request that goes on: first `remove`, then `set`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Forwarded {
+    /// Headers to remove.
+    pub remove: Vec<String>,
+    /// Headers to set.
+    pub set: Vec<(String, Vec<u8>)>,
+    /// The outcome, for filter state `claimgate_reason`.
+    pub outcome: &'static str,
+}
+
+/// An answer made by the gate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LocalReply {
+    /// HTTP status.
+    pub status: u16,
+    /// Header lines.
+    pub headers: Vec<(&'static str, String)>,
+    /// Body; for gRPC the message.
+    pub body: String,
+    /// The `grpc-status`, for a client that speaks gRPC.
+    pub grpc_status: Option<u8>,
+    /// What `%RESPONSE_CODE_DETAILS%` shows.
+    pub details: String,
+    /// The outcome, for filter state `claimgate_reason`.
+    pub outcome: &'static str,
+}
+
+/// The outcome of a request that goes on.
+const OK: &str = "ok";
+
+/// What a decision means in HTTP.
+pub fn reply(request: &Request, decision: &Decision) -> Effects {
+    match decision {
+        Decision::Allow(allow) => Effects::Forward(forward(allow)),
+        Decision::Reject(rejection) => Effects::Reply(reject(request, rejection)),
+        Decision::Await(need) => Effects::Park(*need),
+    }
+}
+
+fn forward(allow: &Allow) -> Forwarded {
+    match allow.because {
+        Because::Verified { .. } | Because::Unmatched | Because::NoRequirement => Forwarded {
+            remove: allow.remove.clone(),
+            set: allow.set.clone(),
+            outcome: OK,
+        },
+    }
+}
+
+/// The answer to a rejected request.
+pub fn reject(request: &Request, rejection: &Rejection) -> LocalReply {
+    let reason = rejection.reason();
+    let status = reason.status();
+    let mut headers = Vec::new();
+    if let Some(challenge) = challenge(request, rejection) {
+        headers.push(("www-authenticate", challenge));
+    }
+    if let Some(wait) = rejection.retry_after {
+        let seconds = if wait.subsec_nanos() > 0 {
+            wait.as_secs().saturating_add(1)
+        } else {
+            wait.as_secs()
+        };
+        headers.push(("retry-after", seconds.to_string()));
+    }
+    // An answer about one client's token is nobody else's (RFC 9111 §5.2.2.5).
+    headers.push(("cache-control", "no-store".to_owned()));
+    let grpc_status = request.is_grpc().then(|| grpc_status(status));
+    let body = if grpc_status.is_some() {
+        format!("{reason}: {}", rejection.detail())
+    } else {
+        headers.push(("content-type", "application/problem+json".to_owned()));
+        problem(rejection)
+    };
+    LocalReply {
+        status,
+        headers,
+        body,
+        grpc_status,
+        details: format!("claimgate{{{reason}}}"),
+        outcome: reason.as_str(),
+    }
+}
+
+/// A problem document (RFC 9457 §3).
+fn problem(rejection: &Rejection) -> String {
+    let reason = rejection.reason();
+    json!({
+        "type": format!("urn:claimgate:reason:{reason}"),
+        "title": reason.title(),
+        "status": reason.status(),
+        "detail": rejection.detail(),
+        "reason": reason.as_str(),
+    })
+    .to_string()
+}
+
+/// The challenge of RFC 6750 §3: without an error code where no token was presented, absent where none would help.
+fn challenge(request: &Request, rejection: &Rejection) -> Option<String> {
+    let reason = rejection.reason();
+    let error = match reason.status() {
+        400 => Some("invalid_request"),
+        401 if reason == Reason::HeaderMissing => None,
+        401 => Some("invalid_token"),
+        403 => Some("insufficient_scope"),
+        _ => return None,
+    };
+    let mut challenge = format!("Bearer realm=\"{}\"", realm(request.authority()));
+    if let Some(error) = error {
+        let description = format!("{reason}: {}", rejection.detail());
+        challenge.push_str(&format!(
+            ", error=\"{error}\", error_description=\"{}\"",
+            quotable(&description)
+        ));
+    }
+    Some(challenge)
+}
+
+/// The host alone: a path or a query may hold what nobody shall see again, and a port says nothing of a realm.
+fn realm(authority: &[u8]) -> String {
+    let end = match authority.iter().rposition(|&b| b == b':') {
+        // A colon inside brackets belongs to an IPv6 address.
+        Some(colon) if !authority.iter().skip(colon).any(|&b| b == b']') => colon,
+        _ => authority.len(),
+    };
+    let host = authority.iter().take(end);
+    host.filter(|b| b.is_ascii_alphanumeric() || b"-._:[]".contains(b))
+        .map(|&b| char::from(b))
+        .collect()
+}
+
+/// The characters RFC 6750 §3 allows in `error_description`.
+fn quotable(text: &str) -> String {
+    text.chars()
+        .map(|c| {
+            if matches!(c, ' '..='~') && c != '"' && c != '\\' {
+                c
+            } else {
+                '\''
+            }
+        })
+        .collect()
+}
+
+/// The gRPC status of an HTTP status, as the contract maps them.
+const fn grpc_status(status: u16) -> u8 {
+    match status {
+        400 => 3,
+        403 => 7,
+        503 => 14,
+        _ => 16,
+    }
+}
