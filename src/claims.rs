@@ -78,8 +78,7 @@ impl<P> ClaimsSet<P> {
     /// The value at a path of member names, outermost first.
     pub fn at(&self, path: &[String]) -> Option<&Value> {
         let (first, rest) = path.split_first()?;
-        rest.iter()
-            .try_fold(self.members.get(first)?, |value, name| value.as_object()?.get(name))
+        rest.iter().try_fold(self.members.get(first)?, |value, name| value.as_object()?.get(name))
     }
 
     fn read(jws: &UnverifiedJws<'_>) -> Self {
@@ -113,10 +112,9 @@ fn text(value: &Value) -> Result<String, &'static str> {
 /// One string, or an array of strings (RFC 7519 §4.1.3).
 fn texts(value: &Value) -> Result<Vec<String>, &'static str> {
     match value {
-        Value::Array(items) => items
-            .iter()
-            .map(|item| text(item).map_err(|_| "an array of other things than strings"))
-            .collect(),
+        Value::Array(items) => {
+            items.iter().map(|item| text(item).map_err(|_| "an array of other things than strings")).collect()
+        }
         other => text(other).map(|one| vec![one]),
     }
 }

@@ -136,11 +136,7 @@ pub struct ConfigError {
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.path.is_empty() {
-            f.write_str(&self.message)
-        } else {
-            write!(f, "{}: {}", self.path, self.message)
-        }
+        if self.path.is_empty() { f.write_str(&self.message) } else { write!(f, "{}: {}", self.path, self.message) }
     }
 }
 
@@ -148,10 +144,7 @@ impl std::error::Error for ConfigError {}
 
 impl ConfigError {
     fn new(path: impl Into<String>, message: impl Into<String>) -> Self {
-        Self {
-            path: path.into(),
-            message: message.into(),
-        }
+        Self { path: path.into(), message: message.into() }
     }
 }
 
@@ -194,43 +187,27 @@ impl Config {
         let mut managed_headers: Vec<String> = providers.iter().flat_map(Provider::managed_headers).collect();
         managed_headers.sort_unstable();
         managed_headers.dedup();
-        Ok((
-            Self {
-                providers,
-                rules,
-                managed_headers,
-            },
-            sources,
-        ))
+        Ok((Self { providers, rules, managed_headers }, sources))
     }
 }
 
 impl Provider {
     fn compile(name: String, path: &str, keys: IssuerId, raw: RawProvider) -> Result<Self> {
         if let Some(i) = raw.audiences.iter().position(String::is_empty) {
-            return Err(ConfigError::new(
-                format!("{path}.audiences[{i}]"),
-                "empty, an audience was expected",
-            ));
+            return Err(ConfigError::new(format!("{path}.audiences[{i}]"), "empty, an audience was expected"));
         }
         let payload_header = match raw.forward_payload_header.filter(|name| !name.is_empty()) {
             None => None,
             Some(name) => Some(PayloadHeader {
                 name: header_name(&format!("{path}.forward_payload_header"), &name)?,
-                padding: if raw.pad_forward_payload_header {
-                    Padding::Add
-                } else {
-                    Padding::Omit
-                },
+                padding: if raw.pad_forward_payload_header { Padding::Add } else { Padding::Omit },
             }),
         };
-        let claim_headers = raw.claim_to_headers.into_iter().enumerate();
+        let claim_headers = raw.claim_to_headers.iter().enumerate();
         let claim_headers = claim_headers
             .map(|(i, header)| ClaimHeader::compile(&format!("{path}.claim_to_headers[{i}]"), header))
             .collect::<Result<Vec<_>>>()?;
-        let clock_skew = raw
-            .clock_skew_seconds
-            .map_or(CLOCK_SKEW, |seconds| Duration::from_secs(seconds.into()));
+        let clock_skew = raw.clock_skew_seconds.map_or(CLOCK_SKEW, |seconds| Duration::from_secs(seconds.into()));
         if clock_skew > CLOCK_SKEW_CEILING {
             let (found, allowed) = (clock_skew.as_secs(), CLOCK_SKEW_CEILING.as_secs());
             return Err(ConfigError::new(
@@ -266,16 +243,13 @@ impl Provider {
 }
 
 impl ClaimHeader {
-    fn compile(path: &str, raw: RawClaimToHeader) -> Result<Self> {
+    fn compile(path: &str, raw: &RawClaimToHeader) -> Result<Self> {
         let name = header_name(&format!("{path}.header_name"), &raw.header_name)?;
         let claim: Vec<String> = raw.claim_name.split('.').map(str::to_owned).collect();
         if claim.iter().any(String::is_empty) {
             return Err(ConfigError::new(
                 format!("{path}.claim_name"),
-                format!(
-                    "found `{}`, a claim's name or names joined by dots were expected",
-                    raw.claim_name
-                ),
+                format!("found `{}`, a claim's name or names joined by dots were expected", raw.claim_name),
             ));
         }
         Ok(Self { name, path: claim })
@@ -297,38 +271,21 @@ impl Rule {
                 }
             },
         };
-        Ok(Self {
-            matcher: PathMatcher::compile(&format!("{path}.match"), raw.r#match)?,
-            requirement,
-        })
+        Ok(Self { matcher: PathMatcher::compile(&format!("{path}.match"), raw.r#match)?, requirement })
     }
 }
 
 impl PathMatcher {
     fn compile(path: &str, raw: RawMatch) -> Result<Self> {
         match raw {
-            RawMatch {
-                prefix: Some(prefix),
-                path: None,
-            } => Ok(Self::Prefix(prefix.into_bytes())),
-            RawMatch {
-                prefix: None,
-                path: Some(exact),
-            } => Ok(Self::Exact(exact.into_bytes())),
-            RawMatch {
-                prefix: None,
-                path: None,
-            } => Err(ConfigError::new(
-                path,
-                "neither `prefix` nor `path`, one of them was expected",
-            )),
-            RawMatch {
-                prefix: Some(_),
-                path: Some(_),
-            } => Err(ConfigError::new(
-                path,
-                "both `prefix` and `path`, one of them was expected",
-            )),
+            RawMatch { prefix: Some(prefix), path: None } => Ok(Self::Prefix(prefix.into_bytes())),
+            RawMatch { prefix: None, path: Some(exact) } => Ok(Self::Exact(exact.into_bytes())),
+            RawMatch { prefix: None, path: None } => {
+                Err(ConfigError::new(path, "neither `prefix` nor `path`, one of them was expected"))
+            }
+            RawMatch { prefix: Some(_), path: Some(_) } => {
+                Err(ConfigError::new(path, "both `prefix` and `path`, one of them was expected"))
+            }
         }
     }
 }
@@ -338,10 +295,7 @@ fn algorithms(path: &str, raw: Option<Vec<String>>) -> Result<Vec<Algorithm>> {
         return Ok(Algorithm::ALL.into_iter().filter(|alg| !alg.is_symmetric()).collect());
     };
     if names.is_empty() {
-        return Err(ConfigError::new(
-            path,
-            "empty, which allows no token: name an algorithm or leave the field out",
-        ));
+        return Err(ConfigError::new(path, "empty, which allows no token: name an algorithm or leave the field out"));
     }
     let named = |(i, name): (usize, String)| {
         Algorithm::from_name(&name).ok_or_else(|| {
@@ -359,14 +313,10 @@ fn source(path: &str, raw: &RawProvider) -> Result<Source> {
     match (&raw.local_jwks, &raw.remote_jwks) {
         (Some(local), None) => local_source(&format!("{path}.local_jwks"), local).map(Source::Inline),
         (None, Some(remote)) => remote_source(&format!("{path}.remote_jwks"), remote).map(Source::Remote),
-        (None, None) => Err(ConfigError::new(
-            path,
-            "no keys: one of `remote_jwks` and `local_jwks` was expected",
-        )),
-        (Some(_), Some(_)) => Err(ConfigError::new(
-            path,
-            "both `remote_jwks` and `local_jwks`, one of them was expected",
-        )),
+        (None, None) => Err(ConfigError::new(path, "no keys: one of `remote_jwks` and `local_jwks` was expected")),
+        (Some(_), Some(_)) => {
+            Err(ConfigError::new(path, "both `remote_jwks` and `local_jwks`, one of them was expected"))
+        }
     }
 }
 
@@ -379,35 +329,19 @@ fn local_source(path: &str, raw: &RawLocalJwks) -> Result<KeySet> {
             })?;
             ("inline_bytes", document)
         }
-        (None, None, Some(members)) => (
-            "inline",
-            serde_json::Value::Object(members.clone()).to_string().into_bytes(),
-        ),
+        (None, None, Some(members)) => ("inline", serde_json::Value::Object(members.clone()).to_string().into_bytes()),
         _ => {
-            return Err(ConfigError::new(
-                path,
-                "one of `inline`, `inline_string` and `inline_bytes` was expected",
-            ));
+            return Err(ConfigError::new(path, "one of `inline`, `inline_string` and `inline_bytes` was expected"));
         }
     };
     let path = format!("{path}.{name}");
     let set =
         KeySet::parse(&document, JWKS_KEYS_CEILING).map_err(|error| ConfigError::new(&path, error.to_string()))?;
     if set.keys().is_empty() {
-        let reasons: Vec<String> = set
-            .skipped()
-            .iter()
-            .map(|key| format!("keys[{}]: {}", key.index, key.why))
-            .collect();
-        let reasons = if reasons.is_empty() {
-            "the set is empty".to_owned()
-        } else {
-            reasons.join("; ")
-        };
-        return Err(ConfigError::new(
-            path,
-            format!("no usable key, at least one was expected: {reasons}"),
-        ));
+        let reasons: Vec<String> =
+            set.skipped().iter().map(|key| format!("keys[{}]: {}", key.index, key.why)).collect();
+        let reasons = if reasons.is_empty() { "the set is empty".to_owned() } else { reasons.join("; ") };
+        return Err(ConfigError::new(path, format!("no usable key, at least one was expected: {reasons}")));
     }
     Ok(set)
 }
@@ -416,19 +350,11 @@ fn remote_source(path: &str, raw: &RawRemoteJwks) -> Result<Remote> {
     let RawJwksHttp { uri, cluster, timeout } = &raw.http_uri;
     let at = |field: &str| format!("{path}.http_uri.{field}");
     if cluster.is_empty() {
-        return Err(ConfigError::new(
-            at("cluster"),
-            "empty, the name of a cluster was expected",
-        ));
+        return Err(ConfigError::new(at("cluster"), "empty, the name of a cluster was expected"));
     }
-    let parsed: http::Uri = uri
-        .parse()
-        .map_err(|e| ConfigError::new(at("uri"), format!("`{uri}` is no URI: {e}")))?;
+    let parsed: http::Uri = uri.parse().map_err(|e| ConfigError::new(at("uri"), format!("`{uri}` is no URI: {e}")))?;
     let (Some(scheme @ ("http" | "https")), Some(authority)) = (parsed.scheme_str(), parsed.authority()) else {
-        return Err(ConfigError::new(
-            at("uri"),
-            format!("found `{uri}`, an http or https URI was expected"),
-        ));
+        return Err(ConfigError::new(at("uri"), format!("found `{uri}`, an http or https URI was expected")));
     };
     Ok(Remote {
         cluster: cluster.clone(),
@@ -436,22 +362,13 @@ fn remote_source(path: &str, raw: &RawRemoteJwks) -> Result<Remote> {
         authority: authority.to_string(),
         path: parsed.path_and_query().map_or("/", |path| path.as_str()).to_owned(),
         timeout: duration(&at("timeout"), timeout.as_deref(), FETCH_TIMEOUT)?,
-        cache_duration: duration(
-            &format!("{path}.cache_duration"),
-            raw.cache_duration.as_deref(),
-            CACHE_DURATION,
-        )?,
+        cache_duration: duration(&format!("{path}.cache_duration"), raw.cache_duration.as_deref(), CACHE_DURATION)?,
         stale_for: match raw.stale_for.as_deref() {
             // Zero is a choice here: never serve an expired set.
             Some("0s") => Duration::ZERO,
             stale_for => duration(&format!("{path}.stale_for"), stale_for, STALE_FOR)?,
         },
-        max_bytes: size(
-            &format!("{path}.max_bytes"),
-            raw.max_bytes,
-            JWKS_BYTES,
-            JWKS_BYTES_CEILING,
-        )?,
+        max_bytes: size(&format!("{path}.max_bytes"), raw.max_bytes, JWKS_BYTES, JWKS_BYTES_CEILING)?,
         max_keys: size(&format!("{path}.max_keys"), raw.max_keys, JWKS_KEYS, JWKS_KEYS_CEILING)?,
     })
 }
@@ -459,18 +376,13 @@ fn remote_source(path: &str, raw: &RawRemoteJwks) -> Result<Remote> {
 /// A proto-JSON duration: seconds with up to nine decimals and an `s`.
 fn duration(path: &str, raw: Option<&str>, default: Duration) -> Result<Duration> {
     let Some(text) = raw else { return Ok(default) };
-    let seconds = text
-        .strip_suffix('s')
-        .filter(|digits| digits.bytes().all(|b| b.is_ascii_digit() || b == b'.'));
+    let seconds = text.strip_suffix('s').filter(|digits| digits.bytes().all(|b| b.is_ascii_digit() || b == b'.'));
     let parsed = seconds
         .and_then(|digits| digits.parse::<f64>().ok())
         .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
         .filter(|duration| !duration.is_zero() && *duration <= DURATION_CEILING);
     parsed.ok_or_else(|| {
-        ConfigError::new(
-            path,
-            format!("found `{text}`, a duration in seconds such as `600s` or `0.5s` was expected"),
-        )
+        ConfigError::new(path, format!("found `{text}`, a duration in seconds such as `600s` or `0.5s` was expected"))
     })
 }
 
@@ -480,52 +392,29 @@ fn size(path: &str, raw: Option<u32>, default: usize, ceiling: usize) -> Result<
         Some(Ok(size)) if (1..=ceiling).contains(&size) => Ok(size),
         Some(found) => {
             let found = found.unwrap_or(usize::MAX);
-            Err(ConfigError::new(
-                path,
-                format!("found {found}, 1 to {ceiling} was expected"),
-            ))
+            Err(ConfigError::new(path, format!("found {found}, 1 to {ceiling} was expected")))
         }
     }
 }
 
 fn bounded(path: &str, found: usize) -> Result<()> {
     if found > CONFIG_ENTRIES {
-        return Err(ConfigError::new(
-            path,
-            format!("{found} entries, at most {CONFIG_ENTRIES} were expected"),
-        ));
+        return Err(ConfigError::new(path, format!("{found} entries, at most {CONFIG_ENTRIES} were expected")));
     }
     Ok(())
 }
 
 /// Checks the name of a header that the gate shall set: a token of RFC 9110 §5.1 that carries no part of HTTP itself.
 fn header_name(path: &str, raw: &str) -> Result<String> {
-    const RESERVED: [&str; 8] = [
-        "authorization",
-        "connection",
-        "content-length",
-        "host",
-        "keep-alive",
-        "te",
-        "transfer-encoding",
-        "upgrade",
-    ];
+    const RESERVED: [&str; 8] =
+        ["authorization", "connection", "content-length", "host", "keep-alive", "te", "transfer-encoding", "upgrade"];
     let name = raw.to_ascii_lowercase();
-    let is_token = !raw.is_empty()
-        && raw
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b));
+    let is_token = !raw.is_empty() && raw.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b));
     if !is_token {
-        return Err(ConfigError::new(
-            path,
-            format!("found `{raw}`, a header's name was expected"),
-        ));
+        return Err(ConfigError::new(path, format!("found `{raw}`, a header's name was expected")));
     }
     if RESERVED.contains(&name.as_str()) {
-        return Err(ConfigError::new(
-            path,
-            format!("`{name}` has a meaning of its own in HTTP, use another header"),
-        ));
+        return Err(ConfigError::new(path, format!("`{name}` has a meaning of its own in HTTP, use another header")));
     }
     Ok(name)
 }
@@ -533,16 +422,10 @@ fn header_name(path: &str, raw: &str) -> Result<String> {
 /// Reads a document as strict JSON within bounds.
 fn read(document: &[u8]) -> Result<serde_json::Value> {
     if document.len() > CONFIG_BYTES {
-        return Err(ConfigError::new(
-            "",
-            format!("{} bytes, at most {CONFIG_BYTES} were expected", document.len()),
-        ));
+        return Err(ConfigError::new("", format!("{} bytes, at most {CONFIG_BYTES} were expected", document.len())));
     }
     if document.is_empty() {
-        return Err(ConfigError::new(
-            "",
-            "the configuration is empty, a JSON object with `providers` was expected",
-        ));
+        return Err(ConfigError::new("", "the configuration is empty, a JSON object with `providers` was expected"));
     }
     json::parse(document).map_err(|error| ConfigError::new("", format!("the configuration is not JSON: {error}")))
 }

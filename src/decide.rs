@@ -74,9 +74,7 @@ pub struct Rejection {
 impl Rejection {
     /// The reason.
     pub fn reason(&self) -> Reason {
-        self.violations
-            .first()
-            .map_or(Reason::JwksUnavailable, |violation| violation.reason)
+        self.violations.first().map_or(Reason::JwksUnavailable, |violation| violation.reason)
     }
 
     /// The reason in words that the client may read.
@@ -169,10 +167,7 @@ pub fn decide(request: &Request, config: &Config, state: &mut State, crypto: &dy
 /// Decides on a request and says all that led to it.
 pub fn explain(request: &Request, config: &Config, state: &State, crypto: &dyn Crypto, now: UnixTime) -> Explanation {
     let judgement = judge(request, config, state, crypto, now);
-    Explanation {
-        report: judgement.report(config, state, now),
-        decision: judgement.decision,
-    }
+    Explanation { report: judgement.report(config, state, now), decision: judgement.decision }
 }
 
 /// One request held against the configuration: the decision, and the stages it was made of.
@@ -191,15 +186,8 @@ struct Trial<'a> {
 /// How far a token came.
 enum Stage<'a> {
     Nothing,
-    Claimed {
-        jws: UnverifiedJws<'a>,
-        claims: ClaimsSet<Unverified>,
-        signature: SignatureStage,
-    },
-    Proven {
-        jws: VerifiedJws<'a>,
-        claims: ClaimsSet<Verified>,
-    },
+    Claimed { jws: UnverifiedJws<'a>, claims: ClaimsSet<Unverified>, signature: SignatureStage },
+    Proven { jws: VerifiedJws<'a>, claims: ClaimsSet<Verified> },
 }
 
 fn judge<'a>(
@@ -209,18 +197,11 @@ fn judge<'a>(
     crypto: &dyn Crypto,
     now: UnixTime,
 ) -> Judgement<'a> {
-    let bypass = |because| Judgement {
-        decision: Decision::Allow(annotate(request, config, because)),
-        trial: None,
-    };
+    let bypass = |because| Judgement { decision: Decision::Allow(annotate(request, config, because)), trial: None };
     let Some(rules) = &config.rules else {
         return any_provider(request, config, state, crypto, now);
     };
-    match rules
-        .iter()
-        .find(|rule| rule.matcher.matches(request.path()))
-        .map(|rule| &rule.requirement)
-    {
+    match rules.iter().find(|rule| rule.matcher.matches(request.path())).map(|rule| &rule.requirement) {
         None => bypass(Because::Unmatched),
         Some(Requirement::Nothing) => bypass(Because::NoRequirement),
         Some(Requirement::Provider(place)) => match config.providers.get(*place) {
@@ -233,13 +214,7 @@ fn judge<'a>(
 /// A rule that names no provider cannot be compiled; should it ever be, nobody gets through.
 fn no_such_provider<'a>() -> Judgement<'a> {
     let violation = Violation::new(Reason::JwksUnavailable, "the rule names a provider that does not exist");
-    Judgement {
-        decision: Decision::Reject(Rejection {
-            violations: vec![violation],
-            retry_after: None,
-        }),
-        trial: None,
-    }
+    Judgement { decision: Decision::Reject(Rejection { violations: vec![violation], retry_after: None }), trial: None }
 }
 
 /// Without rules a token of any provider will do. The unverified `iss` only selects whom to ask; policy compares it
@@ -253,11 +228,7 @@ fn any_provider<'a>(
 ) -> Judgement<'a> {
     let attempt = |provider: &'a Provider| try_provider(request, config, provider, state, crypto, now);
     let mut best: Option<Judgement<'a>> = None;
-    for provider in config
-        .providers
-        .iter()
-        .filter(|provider| may_be_from(request, provider))
-    {
+    for provider in config.providers.iter().filter(|provider| may_be_from(request, provider)) {
         let judgement = attempt(provider);
         if best.as_ref().is_none_or(|best| rank(&judgement) > rank(best)) {
             best = Some(judgement);
@@ -290,9 +261,8 @@ fn rank(judgement: &Judgement<'_>) -> Rank {
 }
 
 fn may_be_from(request: &Request, provider: &Provider) -> bool {
-    let Ok(jws) = extract(request)
-        .and_then(|token| bounded(token, provider.max_token_bytes))
-        .and_then(UnverifiedJws::parse)
+    let Ok(jws) =
+        extract(request).and_then(|token| bounded(token, provider.max_token_bytes)).and_then(UnverifiedJws::parse)
     else {
         return false;
     };
@@ -302,16 +272,8 @@ fn may_be_from(request: &Request, provider: &Provider) -> bool {
 /// No provider has this issuer, or there is no token to have one. No key is tried: with many providers, a token of
 /// nobody's would cost a signature each.
 fn no_provider<'a>(request: &'a Request, providers: &'a [Provider]) -> Judgement<'a> {
-    let longest = providers
-        .iter()
-        .map(|provider| provider.max_token_bytes)
-        .max()
-        .unwrap_or_default();
-    let mut trial = Trial {
-        provider: None,
-        token: None,
-        stage: Stage::Nothing,
-    };
+    let longest = providers.iter().map(|provider| provider.max_token_bytes).max().unwrap_or_default();
+    let mut trial = Trial { provider: None, token: None, stage: Stage::Nothing };
     let parsed = extract(request).and_then(|token| {
         trial.token = Some(token);
         bounded(token, longest).and_then(UnverifiedJws::parse)
@@ -319,31 +281,15 @@ fn no_provider<'a>(request: &'a Request, providers: &'a [Provider]) -> Judgement
     let violations = match parsed {
         Err(violation) => vec![violation],
         Ok(jws) => {
-            let allowed: Vec<Algorithm> = providers
-                .iter()
-                .flat_map(|provider| provider.algorithms.clone())
-                .collect();
+            let allowed: Vec<Algorithm> = providers.iter().flat_map(|provider| provider.algorithms.clone()).collect();
             let (mut violations, _) = check_header(&jws, &allowed);
-            violations.push(Violation::new(
-                Reason::IssuerMismatch,
-                "`iss` is not the issuer of any provider",
-            ));
+            violations.push(Violation::new(Reason::IssuerMismatch, "`iss` is not the issuer of any provider"));
             let claims = ClaimsSet::claimed_by(&jws);
-            trial.stage = Stage::Claimed {
-                jws,
-                claims,
-                signature: SignatureStage::NotChecked,
-            };
+            trial.stage = Stage::Claimed { jws, claims, signature: SignatureStage::NotChecked };
             violations
         }
     };
-    Judgement {
-        decision: Decision::Reject(Rejection {
-            violations,
-            retry_after: None,
-        }),
-        trial: Some(trial),
-    }
+    Judgement { decision: Decision::Reject(Rejection { violations, retry_after: None }), trial: Some(trial) }
 }
 
 fn try_provider<'a>(
@@ -354,16 +300,9 @@ fn try_provider<'a>(
     crypto: &dyn Crypto,
     now: UnixTime,
 ) -> Judgement<'a> {
-    let mut trial = Trial {
-        provider: Some(provider),
-        token: None,
-        stage: Stage::Nothing,
-    };
+    let mut trial = Trial { provider: Some(provider), token: None, stage: Stage::Nothing };
     let reject = |violations: Vec<Violation>, trial, retry_after| Judgement {
-        decision: Decision::Reject(Rejection {
-            violations,
-            retry_after,
-        }),
+        decision: Decision::Reject(Rejection { violations, retry_after }),
         trial: Some(trial),
     };
     let parsed = extract(request).and_then(|token| {
@@ -389,48 +328,25 @@ fn try_provider<'a>(
             None
         }
         Some((_, Lookup::Await)) if violations.is_empty() => {
-            trial.stage = Stage::Claimed {
-                jws,
-                claims,
-                signature: SignatureStage::NotChecked,
-            };
-            return Judgement {
-                decision: Decision::Await(Need { keys: provider.keys }),
-                trial: Some(trial),
-            };
+            trial.stage = Stage::Claimed { jws, claims, signature: SignatureStage::NotChecked };
+            return Judgement { decision: Decision::Await(Need { keys: provider.keys }), trial: Some(trial) };
         }
         Some((_, Lookup::Unavailable { retry_after: wait })) if violations.is_empty() => {
             retry_after = Some(wait.max(Duration::from_secs(1)));
-            violations.push(Violation::new(
-                Reason::JwksUnavailable,
-                "the issuer's keys could not be fetched",
-            ));
+            violations.push(Violation::new(Reason::JwksUnavailable, "the issuer's keys could not be fetched"));
             None
         }
         Some((_, Lookup::Await | Lookup::Unavailable { .. })) => None,
     };
 
     trial.stage = match keys {
-        None => Stage::Claimed {
-            jws,
-            claims,
-            signature: SignatureStage::NotChecked,
-        },
+        None => Stage::Claimed { jws, claims, signature: SignatureStage::NotChecked },
         Some((alg, keys)) => match VerifiedJws::verify(jws, alg, &keys, crypto) {
-            Ok(jws) => Stage::Proven {
-                claims: ClaimsSet::of(&jws),
-                jws,
-            },
+            Ok(jws) => Stage::Proven { claims: ClaimsSet::of(&jws), jws },
             Err(jws) => {
-                violations.push(Violation::new(
-                    Reason::SignatureInvalid,
-                    "no key of the issuer verifies the signature",
-                ));
-                Stage::Claimed {
-                    jws,
-                    claims,
-                    signature: SignatureStage::Fail,
-                }
+                violations
+                    .push(Violation::new(Reason::SignatureInvalid, "no key of the issuer verifies the signature"));
+                Stage::Claimed { jws, claims, signature: SignatureStage::Fail }
             }
         },
     };
@@ -439,10 +355,7 @@ fn try_provider<'a>(
             violations.extend(provider.policy.check(claims, now));
             if violations.is_empty() {
                 let allow = forward_token(request, config, provider, jws, claims);
-                return Judgement {
-                    decision: Decision::Allow(allow),
-                    trial: Some(trial),
-                };
+                return Judgement { decision: Decision::Allow(allow), trial: Some(trial) };
             }
         }
         Stage::Claimed { claims, .. } => violations.extend(provider.policy.check(claims, now)),
@@ -475,10 +388,7 @@ fn check_header(jws: &UnverifiedJws<'_>, allowed: &[Algorithm]) -> (Vec<Violatio
     }
     let alg = Algorithm::from_name(&jws.header().alg).filter(|alg| allowed.contains(alg));
     if alg.is_none() {
-        violations.push(Violation::new(
-            Reason::AlgorithmNotAllowed,
-            "`alg` is not one of the algorithms allowed",
-        ));
+        violations.push(Violation::new(Reason::AlgorithmNotAllowed, "`alg` is not one of the algorithms allowed"));
     }
     (violations, alg)
 }
@@ -490,14 +400,7 @@ fn look_up<'s>(
     state: &'s State,
     now: UnixTime,
 ) -> Lookup<'s> {
-    state.keys.lookup(
-        provider.keys,
-        Hint {
-            kid: jws.header().kid.as_deref(),
-            alg,
-        },
-        now,
-    )
+    state.keys.lookup(provider.keys, Hint { kid: jws.header().kid.as_deref(), alg }, now)
 }
 
 fn no_candidate(none: NoCandidate, named: bool) -> Violation {
@@ -505,27 +408,16 @@ fn no_candidate(none: NoCandidate, named: bool) -> Violation {
         NoCandidate::Unknown if named => Violation::new(Reason::KeyNotFound, "`kid` names no key of the issuer"),
         NoCandidate::Unknown => Violation::new(Reason::KeyNotFound, "the issuer has no key that fits `alg`"),
         NoCandidate::Unfit => Violation::new(Reason::KeyMismatch, "the key that `kid` names does not fit `alg`"),
-        NoCandidate::Unusable(why) => Violation::new(
-            Reason::KeyMismatch,
-            format!("the key that `kid` names cannot be used: {why}"),
-        ),
+        NoCandidate::Unusable(why) => {
+            Violation::new(Reason::KeyMismatch, format!("the key that `kid` names cannot be used: {why}"))
+        }
     }
 }
 
 /// Every header that any provider may set is removed from every request, so that none can be brought along.
 fn annotate(request: &Request, config: &Config, because: Because) -> Allow {
-    let remove = config
-        .managed_headers
-        .iter()
-        .filter(|name| request.has(name))
-        .cloned()
-        .collect();
-    Allow {
-        because,
-        remove,
-        set: Vec::new(),
-        omitted: Vec::new(),
-    }
+    let remove = config.managed_headers.iter().filter(|name| request.has(name)).cloned().collect();
+    Allow { because, remove, set: Vec::new(), omitted: Vec::new() }
 }
 
 fn forward_token(
@@ -535,13 +427,7 @@ fn forward_token(
     jws: &VerifiedJws<'_>,
     claims: &ClaimsSet<Verified>,
 ) -> Allow {
-    let mut allow = annotate(
-        request,
-        config,
-        Because::Verified {
-            provider: provider.name.clone(),
-        },
-    );
+    let mut allow = annotate(request, config, Because::Verified { provider: provider.name.clone() });
     if provider.forward == Forward::Strip {
         allow.remove.push("authorization".to_owned());
     }
@@ -589,25 +475,15 @@ impl Judgement<'_> {
         let Some(trial) = &self.trial else {
             return Report::default();
         };
-        let mut report = Report {
-            token_sha256: trial.token.map(digest),
-            ..Report::default()
-        };
+        let mut report = Report { token_sha256: trial.token.map(digest), ..Report::default() };
         let accepted = trial.provider.map_or(config.providers.as_slice(), std::slice::from_ref);
-        report.iss_expected = accepted
-            .iter()
-            .filter_map(|provider| provider.policy.issuer.clone())
-            .collect();
+        report.iss_expected = accepted.iter().filter_map(|provider| provider.policy.issuer.clone()).collect();
         if let Some(provider) = trial.provider {
             report.provider = Some(provider.name.clone());
             report.aud_expected.clone_from(&provider.policy.audiences);
             report.jwks_age = state.keys.age(provider.keys, now);
             if let Some(set) = state.keys.set(provider.keys, now) {
-                report.keys = set
-                    .keys()
-                    .iter()
-                    .map(|key| key.kid().unwrap_or_default().to_owned())
-                    .collect();
+                report.keys = set.keys().iter().map(|key| key.kid().unwrap_or_default().to_owned()).collect();
             }
         }
         match &trial.stage {

@@ -12,10 +12,7 @@ use crate::request::Request;
 /// [`Reason::HeaderMissing`] without a bearer token, [`Reason::TokenAmbiguous`] with more than one set of credentials.
 pub fn extract(request: &Request) -> Result<&[u8], Violation> {
     // Envoy joins several `Authorization` lines with a comma, other hosts keep them apart. No token holds a comma.
-    let pieces = request
-        .values("authorization")
-        .flat_map(|line| line.split(|&b| b == b','))
-        .map(trim);
+    let pieces = request.values("authorization").flat_map(|line| line.split(|&b| b == b',')).map(trim);
     let (mut count, mut found, mut bearer) = (0_usize, false, None);
     for piece in pieces {
         count = count.saturating_add(1);
@@ -52,18 +49,12 @@ fn after_scheme(credential: &[u8]) -> Option<&[u8]> {
 
 fn trim(bytes: &[u8]) -> &[u8] {
     let bytes = trim_start(bytes);
-    let end = bytes
-        .iter()
-        .rposition(|&b| b != b' ' && b != b'\t')
-        .map_or(0, |last| last.saturating_add(1));
+    let end = bytes.iter().rposition(|&b| b != b' ' && b != b'\t').map_or(0, |last| last.saturating_add(1));
     bytes.get(..end).unwrap_or_default()
 }
 
 fn trim_start(bytes: &[u8]) -> &[u8] {
-    let start = bytes
-        .iter()
-        .position(|&b| b != b' ' && b != b'\t')
-        .unwrap_or(bytes.len());
+    let start = bytes.iter().position(|&b| b != b' ' && b != b'\t').unwrap_or(bytes.len());
     bytes.get(start..).unwrap_or_default()
 }
 
@@ -89,18 +80,7 @@ mod tests {
 
     #[test]
     fn none() {
-        for line in [
-            "",
-            " ",
-            "Bearer",
-            "Bearer  ",
-            "Basic YTpi",
-            "NotBearer a",
-            "Bearera",
-            "Bearer\ta",
-            "a.b.c",
-            ",",
-        ] {
+        for line in ["", " ", "Bearer", "Bearer  ", "Basic YTpi", "NotBearer a", "Bearera", "Bearer\ta", "a.b.c", ","] {
             check(&[line], Err(Reason::HeaderMissing));
         }
         check(&[], Err(Reason::HeaderMissing));

@@ -27,15 +27,10 @@ const TICK: Duration = Duration::from_millis(200);
 /// The period while a request waits in Envoy, so that the fetch it waits for starts at once.
 const TICK_WHILE_PARKED: Duration = Duration::from_millis(10);
 
-#[expect(unsafe_code, reason = "the SDK's macro exports the module's entry point")]
-mod entry {
-    use super::{LogLevel, Root, RootContext};
-
-    proxy_wasm::main! {{
-        proxy_wasm::set_log_level(LogLevel::Info);
-        proxy_wasm::set_root_context(|_| -> Box<dyn RootContext> { Box::new(Root::default()) });
-    }}
-}
+proxy_wasm::main! {{
+    proxy_wasm::set_log_level(LogLevel::Info);
+    proxy_wasm::set_root_context(|_| -> Box<dyn RootContext> { Box::new(Root::default()) });
+}}
 
 /// Everything one worker remembers. It is empty until a configuration was accepted, and nothing passes until then.
 #[derive(Default)]
@@ -89,10 +84,8 @@ impl Gate {
     fn new(config: Config, sources: Vec<Source>, now: UnixTime) -> Self {
         Self {
             config,
-            state: State {
-                keys: KeyStore::new(sources, now),
-            },
-            parking: Parking::new(),
+            state: State { keys: KeyStore::new(sources, now) },
+            parking: Parking::default(),
             log_gate: LogGate::default(),
             host: None,
             callouts: Vec::new(),
@@ -109,18 +102,12 @@ impl Gate {
         let decision = decide(request, &self.config, &mut self.state, &Portable, now);
         let lines = match &decision {
             Decision::Reject(rejection) => self.rejection_lines(host, request, rejection, now),
-            Decision::Allow(allow) => allow
-                .omitted
-                .iter()
-                .map(|(header, why)| omitted_line(request, header, why))
-                .collect(),
+            Decision::Allow(allow) => {
+                allow.omitted.iter().map(|(header, why)| omitted_line(request, header, why)).collect()
+            }
             Decision::Await(_) => Vec::new(),
         };
-        Verdict {
-            host,
-            effects: reply(request, &decision),
-            lines,
-        }
+        Verdict { host, effects: reply(request, &decision), lines }
     }
 
     /// Refuses a request that cannot wait for keys, or not any longer.
@@ -128,11 +115,7 @@ impl Gate {
         let host = self.host();
         let rejection = need.into_rejection(detail);
         let lines = self.rejection_lines(host, request, &rejection, now);
-        Verdict {
-            host,
-            effects: Effects::Reply(reject(request, &rejection)),
-            lines,
-        }
+        Verdict { host, effects: Effects::Reply(reject(request, &rejection)), lines }
     }
 
     fn rejection_lines(&mut self, host: Host, request: &Request, rejection: &Rejection, now: UnixTime) -> Vec<Line> {
@@ -141,14 +124,7 @@ impl Gate {
         };
         // Explained only where it is written down: a flood of bad tokens is not examined twice.
         let report = explain(request, &self.config, &self.state, &Portable, now).report;
-        vec![rejection_line(
-            request,
-            rejection,
-            &report,
-            host.client().as_deref(),
-            suppressed,
-            now,
-        )]
+        vec![rejection_line(request, rejection, &report, host.client().as_deref(), suppressed, now)]
     }
 
     /// Takes the answer to a callout. Nothing if it is not ours.
@@ -190,13 +166,10 @@ impl Root {
 
     /// Decides again on the requests that waited for these issuers.
     fn wake(&self, issuers: &[IssuerId], now: UnixTime) {
-        let ready = |gate: &mut Gate| {
-            issuers
-                .iter()
-                .flat_map(|issuer| gate.parking.take_ready(*issuer))
-                .collect()
-        };
-        for parked in self.with_gate(ready).unwrap_or_else(Vec::new) {
+        let ready = self.with_gate(|gate| -> Vec<_> {
+            issuers.iter().flat_map(|issuer| gate.parking.take_ready(*issuer)).collect()
+        });
+        for parked in ready.unwrap_or_default() {
             self.settle(parked, |gate, request| gate.decide(request, now));
         }
     }
@@ -306,11 +279,7 @@ impl RootContext for Root {
     }
 
     fn create_http_context(&self, context_id: u32) -> Option<Box<dyn HttpContext>> {
-        Some(Box::new(Stream {
-            gate: Rc::clone(&self.gate),
-            context_id,
-            own_fetch: None,
-        }))
+        Some(Box::new(Stream { gate: Rc::clone(&self.gate), context_id, own_fetch: None }))
     }
 
     fn get_type(&self) -> Option<ContextType> {

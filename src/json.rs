@@ -19,9 +19,7 @@ pub fn parse(json: &[u8]) -> Result<Value, JsonError> {
     // `serde_json` reads bytes leniently inside strings only when asked to: invalid UTF-8 is an error here.
     let mut deserializer = serde_json::Deserializer::from_slice(json);
     let depth = Cell::new(0);
-    let value = Strict { depth: &depth }
-        .deserialize(&mut deserializer)
-        .map_err(|e| JsonError(e.to_string()))?;
+    let value = Strict { depth: &depth }.deserialize(&mut deserializer).map_err(|e| JsonError(e.to_string()))?;
     deserializer.end().map_err(|e| JsonError(e.to_string()))?;
     Ok(value)
 }
@@ -67,11 +65,7 @@ struct Strict<'d> {
 impl Strict<'_> {
     fn descend<E: de::Error>(self) -> Result<(), E> {
         self.depth.set(self.depth.get().saturating_add(1));
-        if self.depth.get() > JSON_DEPTH {
-            Err(E::custom(TOO_DEEP))
-        } else {
-            Ok(())
-        }
+        if self.depth.get() > JSON_DEPTH { Err(E::custom(TOO_DEEP)) } else { Ok(()) }
     }
 
     fn ascend(self) {
@@ -111,9 +105,7 @@ impl<'de> Visitor<'de> for Strict<'_> {
     }
 
     fn visit_f64<E: de::Error>(self, value: f64) -> Result<Value, E> {
-        Number::from_f64(value)
-            .map(Value::Number)
-            .ok_or_else(|| E::custom("number out of range"))
+        Number::from_f64(value).map(Value::Number).ok_or_else(|| E::custom("number out of range"))
     }
 
     fn visit_str<E>(self, value: &str) -> Result<Value, E> {
@@ -155,9 +147,7 @@ mod tests {
 
     #[track_caller]
     fn refused(json: &str, why: &str) {
-        let error = parse(json.as_bytes())
-            .expect_err("strict JSON accepted what it must refuse")
-            .to_string();
+        let error = parse(json.as_bytes()).expect_err("strict JSON accepted what it must refuse").to_string();
         assert!(error.contains(why), "{json}: {error}");
     }
 

@@ -148,10 +148,7 @@ impl JwkSet {
             })
         })?;
         if document.keys.len() > max_keys {
-            return Err(JwkSetError::TooManyKeys {
-                found: document.keys.len(),
-                allowed: max_keys,
-            });
+            return Err(JwkSetError::TooManyKeys { found: document.keys.len(), allowed: max_keys });
         }
         let mut set = Self::default();
         for (index, key) in document.keys.into_iter().enumerate() {
@@ -159,18 +156,12 @@ impl JwkSet {
             match json::parse_object(key.get().as_bytes()) {
                 Ok(members) => match Jwk::from_members(index, &members) {
                     Ok(jwk) => set.keys.push(jwk),
-                    Err(why) => set.skipped.push(SkippedKey {
-                        index,
-                        kid: optional(&members, "kid").ok().flatten(),
-                        why,
-                    }),
+                    Err(why) => {
+                        set.skipped.push(SkippedKey { index, kid: optional(&members, "kid").ok().flatten(), why })
+                    }
                 },
                 Err(error) => {
-                    set.skipped.push(SkippedKey {
-                        index,
-                        kid: None,
-                        why: format!("not strict JSON: {error}").into(),
-                    });
+                    set.skipped.push(SkippedKey { index, kid: None, why: format!("not strict JSON: {error}").into() });
                 }
             }
         }
@@ -217,12 +208,7 @@ impl Jwk {
                 return Err(format!("`kty` is `{}`, `RSA`, `EC`, `OKP` or `oct` was expected", short(other)).into());
             }
         };
-        Ok(Self {
-            kid,
-            alg,
-            index,
-            material,
-        })
+        Ok(Self { kid, alg, index, material })
     }
 }
 
@@ -233,10 +219,7 @@ fn rsa(members: &Map<String, Value>) -> Result<KeyMaterial, Why> {
             return Err(format!("`{name}` is empty or has leading zeros (RFC 7518 §2)").into());
         }
     }
-    let bits = n
-        .len()
-        .saturating_mul(8)
-        .saturating_sub(n.first().map_or(0, |b| b.leading_zeros() as usize));
+    let bits = n.len().saturating_mul(8).saturating_sub(n.first().map_or(0, |b| b.leading_zeros() as usize));
     if !(RSA_MODULUS_BITS_MIN..=RSA_MODULUS_BITS_MAX).contains(&bits) {
         return Err(format!(
             "the RSA modulus has {bits} bits, {RSA_MODULUS_BITS_MIN} to {RSA_MODULUS_BITS_MAX} were expected"
@@ -271,9 +254,7 @@ fn okp(members: &Map<String, Value>) -> Result<KeyMaterial, Why> {
     }
     let x = octets(members, "x")?;
     let found = x.len();
-    x.try_into()
-        .map(KeyMaterial::Ed25519)
-        .map_err(|_| format!("`x` has {found} bytes, 32 were expected").into())
+    x.try_into().map(KeyMaterial::Ed25519).map_err(|_| format!("`x` has {found} bytes, 32 were expected").into())
 }
 
 fn optional(members: &Map<String, Value>, name: &'static str) -> Result<Option<String>, Why> {
@@ -320,51 +301,24 @@ mod tests {
         skipped(r#"{"kty":"oct","k":"a"}"#, "`k` is not base64url");
         skipped(r#"{"kty":"oct","k":"AA==","kid":"x"}"#, "`k` is not base64url");
         skipped(r#"{"kty":"oct","k":"AA","use":"enc"}"#, "`use` is `enc`");
-        skipped(
-            r#"{"kty":"oct","k":"AA","key_ops":["sign"]}"#,
-            "`key_ops` does not hold `verify`",
-        );
+        skipped(r#"{"kty":"oct","k":"AA","key_ops":["sign"]}"#, "`key_ops` does not hold `verify`");
         skipped(r#"{"kty":"oct","k":"AA","alg":"A128GCM"}"#, "`alg` is `A128GCM`");
         skipped(r#"{"kty":"oct","k":"AA","kid":7}"#, "`kid` is a number");
-        skipped(
-            &format!(r#"{{"kty":"RSA","n":"{}","e":"AQAB"}}"#, b64(128)),
-            "1024 bits",
-        );
-        skipped(
-            &format!(r#"{{"kty":"RSA","n":"{}","e":"AQAB"}}"#, b64(1024)),
-            "8192 bits",
-        );
-        skipped(
-            &format!(r#"{{"kty":"RSA","n":"{}","e":"AAEAAQ"}}"#, b64(256)),
-            "`e` is empty or has leading zeros",
-        );
-        skipped(
-            &format!(r#"{{"kty":"EC","crv":"P-256","x":"{}","y":"{}"}}"#, b64(32), b64(31)),
-            "`y` has 31 bytes",
-        );
+        skipped(&format!(r#"{{"kty":"RSA","n":"{}","e":"AQAB"}}"#, b64(128)), "1024 bits");
+        skipped(&format!(r#"{{"kty":"RSA","n":"{}","e":"AQAB"}}"#, b64(1024)), "8192 bits");
+        skipped(&format!(r#"{{"kty":"RSA","n":"{}","e":"AAEAAQ"}}"#, b64(256)), "`e` is empty or has leading zeros");
+        skipped(&format!(r#"{{"kty":"EC","crv":"P-256","x":"{}","y":"{}"}}"#, b64(32), b64(31)), "`y` has 31 bytes");
         skipped(r#"{"kty":"EC","crv":"P-192"}"#, "`crv` is `P-192`");
         skipped(r#"{"kty":"OKP","crv":"X25519","x":""}"#, "`crv` is `X25519`");
-        skipped(
-            &format!(r#"{{"kty":"OKP","crv":"Ed25519","x":"{}"}}"#, b64(31)),
-            "`x` has 31 bytes",
-        );
+        skipped(&format!(r#"{{"kty":"OKP","crv":"Ed25519","x":"{}"}}"#, b64(31)), "`x` has 31 bytes");
     }
 
     #[test]
     fn one_bad_key_spoils_no_other() {
-        let set = JwkSet::parse(
-            br#"{"keys":[{"kid":"bad"},{"kty":"oct","k":"AA","kid":"good"}],"x":1}"#,
-            2,
-        )
-        .expect("the document is a JWK Set");
-        assert_eq!(
-            set.keys.iter().map(|k| (k.kid.as_deref(), k.index)).collect::<Vec<_>>(),
-            [(Some("good"), 1)]
-        );
-        assert_eq!(
-            set.skipped.iter().map(|k| k.kid.as_deref()).collect::<Vec<_>>(),
-            [Some("bad")]
-        );
+        let set = JwkSet::parse(br#"{"keys":[{"kid":"bad"},{"kty":"oct","k":"AA","kid":"good"}],"x":1}"#, 2)
+            .expect("the document is a JWK Set");
+        assert_eq!(set.keys.iter().map(|k| (k.kid.as_deref(), k.index)).collect::<Vec<_>>(), [(Some("good"), 1)]);
+        assert_eq!(set.skipped.iter().map(|k| k.kid.as_deref()).collect::<Vec<_>>(), [Some("bad")]);
     }
 
     #[test]

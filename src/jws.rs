@@ -171,10 +171,9 @@ fn text(members: &Map<String, Value>, name: &'static str) -> Result<Option<Strin
     match members.get(name) {
         None => Ok(None),
         Some(Value::String(value)) => Ok(Some(value.clone())),
-        Some(other) => Err(malformed(format!(
-            "`{name}` in the header is {} where a string was expected",
-            json::kind(other)
-        ))),
+        Some(other) => {
+            Err(malformed(format!("`{name}` in the header is {} where a string was expected", json::kind(other))))
+        }
     }
 }
 
@@ -214,21 +213,15 @@ mod tests {
 
     #[track_caller]
     fn refused(token: &str, why: &str) {
-        let violation = UnverifiedJws::parse(token.as_bytes())
-            .map(|_| ())
-            .expect_err("accepted what is malformed");
+        let violation = UnverifiedJws::parse(token.as_bytes()).map(|_| ()).expect_err("accepted what is malformed");
         assert_eq!(violation.reason, Reason::TokenMalformed, "{token}");
         assert!(violation.detail.contains(why), "{token}: {}", violation.detail);
     }
 
     #[test]
     fn the_parts_of_a_token() {
-        let token = format!(
-            "{}.{}.{}",
-            encode(r#"{"alg":"RS256","kid":"1"}"#),
-            encode(r#"{"sub":"a"}"#),
-            encode("sig")
-        );
+        let token =
+            format!("{}.{}.{}", encode(r#"{"alg":"RS256","kid":"1"}"#), encode(r#"{"sub":"a"}"#), encode("sig"));
         let jws = UnverifiedJws::parse(token.as_bytes()).expect("a well-formed token was refused");
         assert_eq!(jws.header().alg, "RS256");
         assert_eq!(jws.header().kid.as_deref(), Some("1"));
@@ -252,23 +245,11 @@ mod tests {
         refused(&format!("{h}.{p}.c2ln+"), "signature is not base64url");
         // `Zh` and `Zg` decode to the same octet: only one of them is canonical.
         refused(&format!("{h}.{p}.Zh"), "signature is not base64url");
-        refused(
-            &format!("{}.{p}.{s}", encode("[]")),
-            "header is not a strict JSON object",
-        );
+        refused(&format!("{}.{p}.{s}", encode("[]")), "header is not a strict JSON object");
         refused(&format!("{h}..{s}"), "payload is not a strict JSON object");
-        refused(
-            &format!("{h}.{}.{s}", encode(r#"{"a":1,"a":1}"#)),
-            "payload is not a strict JSON object",
-        );
+        refused(&format!("{h}.{}.{s}", encode(r#"{"a":1,"a":1}"#)), "payload is not a strict JSON object");
         refused(&format!("{}.{p}.{s}", encode("{}")), "no `alg`");
-        refused(
-            &format!("{}.{p}.{s}", encode(r#"{"alg":1}"#)),
-            "`alg` in the header is a number",
-        );
-        refused(
-            &format!("{}.{p}.{s}", encode(r#"{"alg":"RS256","kid":null}"#)),
-            "`kid` in the header is null",
-        );
+        refused(&format!("{}.{p}.{s}", encode(r#"{"alg":1}"#)), "`alg` in the header is a number");
+        refused(&format!("{}.{p}.{s}", encode(r#"{"alg":"RS256","kid":null}"#)), "`kid` in the header is null");
     }
 }

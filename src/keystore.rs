@@ -212,25 +212,14 @@ struct InFlight {
 impl KeyStore {
     /// A store of these sources, in which every remote set is due to be fetched at `now`.
     pub fn new(sources: impl IntoIterator<Item = Source>, now: UnixTime) -> Self {
-        let entry = |source| Entry {
-            source,
-            fetched: None,
-            in_flight: None,
-            next_attempt: now,
-            failures: 0,
-        };
-        Self {
-            entries: sources.into_iter().map(entry).collect(),
-            fetches: 0,
-        }
+        let entry = |source| Entry { source, fetched: None, in_flight: None, next_attempt: now, failures: 0 };
+        Self { entries: sources.into_iter().map(entry).collect(), fetches: 0 }
     }
 
     /// The keys for a token of this issuer.
     pub fn lookup(&self, issuer: IssuerId, hint: Hint<'_>, now: UnixTime) -> Lookup<'_> {
         let Some(entry) = self.entries.get(issuer.0) else {
-            return Lookup::Unavailable {
-                retry_after: BACKOFF_MAX,
-            };
+            return Lookup::Unavailable { retry_after: BACKOFF_MAX };
         };
         match entry.set(now) {
             Some(set) => match set.candidates(hint.kid, hint.alg) {
@@ -239,9 +228,7 @@ impl KeyStore {
             },
             // A failed fetch moves the next attempt into the future, so that waiting ends.
             None if entry.in_flight.is_some() || entry.next_attempt <= now => Lookup::Await,
-            None => Lookup::Unavailable {
-                retry_after: entry.next_attempt.since(now),
-            },
+            None => Lookup::Unavailable { retry_after: entry.next_attempt.since(now) },
         }
     }
 
@@ -258,23 +245,15 @@ impl KeyStore {
     /// The next fetch to make. At most one is in flight per issuer.
     pub fn poll_fetch(&mut self, now: UnixTime) -> Option<Fetch> {
         let due = |entry: &Entry| entry.in_flight.is_none() && entry.next_attempt <= now;
-        let (index, remote) = self
-            .entries
-            .iter()
-            .enumerate()
-            .find_map(|(index, entry)| match &entry.source {
-                Source::Remote(remote) if due(entry) => Some((index, remote.clone())),
-                _ => None,
-            })?;
+        let (index, remote) = self.entries.iter().enumerate().find_map(|(index, entry)| match &entry.source {
+            Source::Remote(remote) if due(entry) => Some((index, remote.clone())),
+            _ => None,
+        })?;
         self.fetches = self.fetches.saturating_add(1);
         let id = FetchId(self.fetches);
         let deadline = now.after(remote.timeout).after(FETCH_GRACE);
         self.entries.get_mut(index)?.in_flight = Some(InFlight { id, deadline });
-        Some(Fetch {
-            id,
-            issuer: IssuerId(index),
-            remote,
-        })
+        Some(Fetch { id, issuer: IssuerId(index), remote })
     }
 
     /// Takes the answer to a fetch. An answer that nobody waits for any more is ignored.
@@ -300,9 +279,7 @@ impl KeyStore {
             }
             if entry.fetched.is_some() && entry.set(now).is_none() {
                 entry.fetched = None;
-                events.push(Event::Expired {
-                    issuer: IssuerId(index),
-                });
+                events.push(Event::Expired { issuer: IssuerId(index) });
             }
         }
         events
@@ -334,10 +311,7 @@ impl Entry {
         if matches!(self.source, Source::Inline(_)) {
             return None;
         }
-        let attempt = self
-            .in_flight
-            .as_ref()
-            .map_or(self.next_attempt, |fetch| fetch.deadline);
+        let attempt = self.in_flight.as_ref().map_or(self.next_attempt, |fetch| fetch.deadline);
         Some(self.expiry().map_or(attempt, |expiry| attempt.min(expiry)))
     }
 
@@ -358,12 +332,7 @@ impl Entry {
                 let retry_after = backoff(self.failures);
                 self.failures = self.failures.saturating_add(1);
                 self.next_attempt = now.after(retry_after);
-                vec![Event::Failed {
-                    issuer,
-                    why,
-                    retry_after,
-                    serving: self.set(now).is_some(),
-                }]
+                vec![Event::Failed { issuer, why, retry_after, serving: self.set(now).is_some() }]
             }
         }
     }
@@ -376,50 +345,31 @@ fn read(remote: &Remote, response: Response) -> Result<KeySet, FetchError> {
         Response::Failed => return Err(FetchError::NoAnswer),
     };
     if body.len() > remote.max_bytes {
-        let error = JwkSetError::TooLarge {
-            found: body.len(),
-            allowed: remote.max_bytes,
-        };
+        let error = JwkSetError::TooLarge { found: body.len(), allowed: remote.max_bytes };
         return Err(FetchError::Document(error));
     }
     let set = KeySet::parse(&body, remote.max_keys).map_err(FetchError::Document)?;
-    if set.keys().is_empty() {
-        Err(FetchError::NoUsableKey)
-    } else {
-        Ok(set)
-    }
+    if set.keys().is_empty() { Err(FetchError::NoUsableKey) } else { Ok(set) }
 }
 
 /// What differs between the set that served and the one that serves now. Skipped keys are told when the set changes
 /// and not at each refresh.
 fn changes(issuer: IssuerId, before: Option<&KeySet>, after: &KeySet) -> Vec<Event> {
     let kids = |set: &KeySet| -> Vec<String> {
-        set.keys()
-            .iter()
-            .map(|key| key.kid().unwrap_or_default().to_owned())
-            .collect()
+        set.keys().iter().map(|key| key.kid().unwrap_or_default().to_owned()).collect()
     };
     let (old, new) = (before.map(kids), kids(after));
-    let mut events = vec![Event::Fetched {
-        issuer,
-        kids: new.clone(),
-    }];
+    let mut events = vec![Event::Fetched { issuer, kids: new.clone() }];
     let old_skipped = before.map(KeySet::skipped).unwrap_or_default();
     if let Some(old) = old {
         let absent = |from: &[String], kid: &String| !from.contains(kid);
-        events.extend(new.iter().filter(|kid| absent(&old, kid)).map(|kid| Event::KeyAdded {
-            issuer,
-            kid: kid.clone(),
-        }));
-        events.extend(old.iter().filter(|kid| absent(&new, kid)).map(|kid| Event::KeyRemoved {
-            issuer,
-            kid: kid.clone(),
-        }));
+        events
+            .extend(new.iter().filter(|kid| absent(&old, kid)).map(|kid| Event::KeyAdded { issuer, kid: kid.clone() }));
+        events.extend(
+            old.iter().filter(|kid| absent(&new, kid)).map(|kid| Event::KeyRemoved { issuer, kid: kid.clone() }),
+        );
     }
-    events.extend(skipped(
-        issuer,
-        after.skipped().iter().filter(|key| !old_skipped.contains(key)),
-    ));
+    events.extend(skipped(issuer, after.skipped().iter().filter(|key| !old_skipped.contains(key))));
     events
 }
 
@@ -437,7 +387,5 @@ pub fn skipped<'k>(
 }
 
 fn backoff(failures: u32) -> Duration {
-    BACKOFF_MIN
-        .saturating_mul(2_u32.saturating_pow(failures))
-        .min(BACKOFF_MAX)
+    BACKOFF_MIN.saturating_mul(2_u32.saturating_pow(failures)).min(BACKOFF_MAX)
 }

@@ -45,12 +45,7 @@ pub fn rejection_line(
     let reason = rejection.reason();
     let mut line = Members::new("rejected");
     line.put("reason", Some(reason.as_str().into()));
-    let others: Vec<&str> = rejection
-        .violations
-        .iter()
-        .skip(1)
-        .map(|violation| violation.reason.as_str())
-        .collect();
+    let others: Vec<&str> = rejection.violations.iter().skip(1).map(|violation| violation.reason.as_str()).collect();
     line.put("others", (!others.is_empty()).then(|| json!(others)));
     line.put("detail", Some(rejection.detail().into()));
     line.text("provider", report.provider.as_deref());
@@ -58,10 +53,7 @@ pub fn rejection_line(
     line.text("alg", report.alg.as_deref());
     line.put(
         "keys",
-        report
-            .provider
-            .is_some()
-            .then(|| report.keys.iter().take(LOGGED_ITEMS).map(|kid| cut(kid)).collect()),
+        report.provider.is_some().then(|| report.keys.iter().take(LOGGED_ITEMS).map(|kid| cut(kid)).collect()),
     );
     line.put("jwks_age_seconds", report.jwks_age.map(|age| age.as_secs().into()));
     line.text("iss_token", report.iss_token.as_deref());
@@ -69,13 +61,7 @@ pub fn rejection_line(
     line.put("aud_token", one_or_many(&report.aud_token));
     line.put("aud_expected", one_or_many(&report.aud_expected));
     line.put("token_age_seconds", report.iat.map(|iat| signed_seconds(now, iat)));
-    line.put(
-        "expired_seconds",
-        report
-            .exp
-            .filter(|exp| *exp <= now)
-            .map(|exp| now.since(exp).as_secs().into()),
-    );
+    line.put("expired_seconds", report.exp.filter(|exp| *exp <= now).map(|exp| now.since(exp).as_secs().into()));
     match &report.jti {
         Some(jti) => line.text("jti", Some(jti)),
         None => line.text("token_sha256", report.token_sha256.as_deref()),
@@ -101,20 +87,13 @@ pub fn omitted_line(request: &Request, header: &str, why: &str) -> Line {
 /// The line of something that happened to a key set.
 pub fn event_line(config: &Config, event: &Event) -> Line {
     let provider = |issuer: IssuerId| {
-        config
-            .providers
-            .iter()
-            .find(|provider| provider.keys == issuer)
-            .map(|provider| provider.name.as_str())
+        config.providers.iter().find(|provider| provider.keys == issuer).map(|provider| provider.name.as_str())
     };
     match event {
         Event::Fetched { issuer, kids } => {
             let mut line = Members::new("jwks_fetched");
             line.text("provider", provider(*issuer));
-            line.put(
-                "keys",
-                Some(kids.iter().take(LOGGED_ITEMS).map(|kid| cut(kid)).collect()),
-            );
+            line.put("keys", Some(kids.iter().take(LOGGED_ITEMS).map(|kid| cut(kid)).collect()));
             line.finish(Level::Info)
         }
         Event::KeyAdded { issuer, kid } => {
@@ -129,12 +108,7 @@ pub fn event_line(config: &Config, event: &Event) -> Line {
             line.text("kid", Some(kid));
             line.finish(Level::Info)
         }
-        Event::KeySkipped {
-            issuer,
-            index,
-            kid,
-            why,
-        } => {
+        Event::KeySkipped { issuer, index, kid, why } => {
             let mut line = Members::new("key_skipped");
             line.text("provider", provider(*issuer));
             line.put("index", Some((*index).into()));
@@ -142,12 +116,7 @@ pub fn event_line(config: &Config, event: &Event) -> Line {
             line.text("why", Some(why));
             line.finish(Level::Warn)
         }
-        Event::Failed {
-            issuer,
-            why,
-            retry_after,
-            serving,
-        } => {
+        Event::Failed { issuer, why, retry_after, serving } => {
             let mut line = Members::new("jwks_fetch_failed");
             line.text("provider", provider(*issuer));
             line.text("why", Some(&why.to_string()));
@@ -180,17 +149,9 @@ struct Bucket {
 impl LogGate {
     /// Whether a line may be written now; if so, how many were left out since the last.
     pub fn admit(&mut self, reason: Reason, now: UnixTime) -> Option<u64> {
-        let fresh = || Bucket {
-            tokens: LOG_BURST,
-            refilled: now,
-            suppressed: 0,
-        };
+        let fresh = || Bucket { tokens: LOG_BURST, refilled: now, suppressed: 0 };
         let bucket = self.buckets.entry(reason).or_insert_with(fresh);
-        let intervals = now
-            .since(bucket.refilled)
-            .as_nanos()
-            .checked_div(LOG_INTERVAL.as_nanos())
-            .unwrap_or_default();
+        let intervals = now.since(bucket.refilled).as_nanos().checked_div(LOG_INTERVAL.as_nanos()).unwrap_or_default();
         let intervals = u32::try_from(intervals).unwrap_or(u32::MAX);
         if intervals > 0 {
             bucket.tokens = bucket.tokens.saturating_add(intervals).min(LOG_BURST);
@@ -230,17 +191,11 @@ impl Members {
     }
 
     fn bytes(&mut self, name: &str, value: &[u8]) {
-        self.text(
-            name,
-            (!value.is_empty()).then(|| String::from_utf8_lossy(value)).as_deref(),
-        );
+        self.text(name, (!value.is_empty()).then(|| String::from_utf8_lossy(value)).as_deref());
     }
 
     fn finish(self, level: Level) -> Line {
-        Line {
-            level,
-            text: Value::Object(self.0).to_string(),
-        }
+        Line { level, text: Value::Object(self.0).to_string() }
     }
 }
 
@@ -260,11 +215,7 @@ fn cut(text: &str) -> String {
 /// Seconds from `then` to `now`, negative if `then` is ahead.
 fn signed_seconds(now: UnixTime, then: UnixTime) -> Value {
     let whole = |duration: Duration| i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
-    if then <= now {
-        whole(now.since(then)).into()
-    } else {
-        whole(then.since(now)).saturating_neg().into()
-    }
+    if then <= now { whole(now.since(then)).into() } else { whole(then.since(now)).saturating_neg().into() }
 }
 
 #[cfg(test)]
@@ -274,24 +225,11 @@ mod tests {
     #[test]
     fn a_flood_of_rejections_is_a_trickle_of_lines() {
         let (mut gate, start) = (LogGate::default(), UnixTime::from_secs(1000));
-        let written = (0..10_000)
-            .filter(|_| gate.admit(Reason::TokenExpired, start).is_some())
-            .count();
+        let written = (0..10_000).filter(|_| gate.admit(Reason::TokenExpired, start).is_some()).count();
         assert_eq!(written, LOG_BURST as usize);
-        assert_eq!(
-            gate.admit(Reason::SignatureInvalid, start),
-            Some(0),
-            "each reason has its own allowance"
-        );
-        assert_eq!(
-            gate.admit(Reason::TokenExpired, start.after(LOG_INTERVAL)),
-            Some(10_000 - u64::from(LOG_BURST))
-        );
+        assert_eq!(gate.admit(Reason::SignatureInvalid, start), Some(0), "each reason has its own allowance");
+        assert_eq!(gate.admit(Reason::TokenExpired, start.after(LOG_INTERVAL)), Some(10_000 - u64::from(LOG_BURST)));
         assert_eq!(gate.admit(Reason::TokenExpired, start.after(LOG_INTERVAL)), None);
-        assert_eq!(
-            gate.admit(Reason::TokenExpired, start),
-            None,
-            "a clock that goes back refills nothing"
-        );
+        assert_eq!(gate.admit(Reason::TokenExpired, start), None, "a clock that goes back refills nothing");
     }
 }

@@ -25,11 +25,7 @@ pub struct Parked<T> {
 impl<T> Parked<T> {
     /// A request that begins to wait at `now`.
     pub fn new(request: T, issuer: IssuerId, now: UnixTime) -> Self {
-        Self {
-            request,
-            issuer,
-            deadline: now.after(PARKED_FOR),
-        }
+        Self { request, issuer, deadline: now.after(PARKED_FOR) }
     }
 
     /// The same request, which goes on waiting for other keys, and not any longer than before.
@@ -39,14 +35,14 @@ impl<T> Parked<T> {
     }
 }
 
-impl<T: PartialEq> Parking<T> {
+impl<T> Default for Parking<T> {
     /// Nobody waits.
-    pub const fn new() -> Self {
-        Self {
-            waiting: VecDeque::new(),
-        }
+    fn default() -> Self {
+        Self { waiting: VecDeque::new() }
     }
+}
 
+impl<T: PartialEq> Parking<T> {
     /// Lets a request wait. False if [`PARKED_REQUESTS`] wait already.
     #[must_use]
     pub fn park(&mut self, parked: Parked<T>) -> bool {
@@ -91,7 +87,7 @@ mod tests {
     #[test]
     fn bounded_in_number_and_in_time() {
         let (start, issuer) = (UnixTime::from_secs(1000), IssuerId(0));
-        let mut parking = Parking::new();
+        let mut parking = Parking::default();
         let requests = |parked: Vec<Parked<usize>>| parked.into_iter().map(|p| p.request).collect::<Vec<_>>();
         for request in 0..PARKED_REQUESTS {
             assert!(parking.park(Parked::new(request, issuer, start)));
@@ -111,7 +107,7 @@ mod tests {
     #[test]
     fn waiting_for_other_keys_wins_no_time() {
         let start = UnixTime::from_secs(1000);
-        let mut parking = Parking::new();
+        let mut parking = Parking::default();
         assert!(parking.park(Parked::new(1, IssuerId(0), start).waiting_for(IssuerId(1))));
         assert_eq!(parking.take_ready(IssuerId(0)), []);
         assert_eq!(parking.take_overdue(start.after(PARKED_FOR)).len(), 1);

@@ -52,11 +52,7 @@ impl Policy {
         match exp {
             Claim::Present(exp) if now >= exp.after(self.clock_skew) => Some(Violation::new(
                 Reason::TokenExpired,
-                format!(
-                    "expired {} ago, {} allowed",
-                    seconds(now.since(*exp)),
-                    seconds(self.clock_skew)
-                ),
+                format!("expired {} ago, {} allowed", seconds(now.since(*exp)), seconds(self.clock_skew)),
             )),
             Claim::Absent => Some(Violation::new(
                 Reason::ExpirationMissing,
@@ -72,11 +68,7 @@ impl Policy {
         (now.after(self.clock_skew) < nbf).then(|| {
             Violation::new(
                 Reason::TokenNotYetValid,
-                format!(
-                    "valid in {}, {} allowed",
-                    seconds(nbf.since(now)),
-                    seconds(self.clock_skew)
-                ),
+                format!("valid in {}, {} allowed", seconds(nbf.since(now)), seconds(self.clock_skew)),
             )
         })
     }
@@ -87,11 +79,7 @@ impl Policy {
         (now.after(self.clock_skew) < iat).then(|| {
             Violation::new(
                 Reason::TokenNotYetValid,
-                format!(
-                    "issued {} in the future, {} allowed",
-                    seconds(iat.since(now)),
-                    seconds(self.clock_skew)
-                ),
+                format!("issued {} in the future, {} allowed", seconds(iat.since(now)), seconds(self.clock_skew)),
             )
         })
     }
@@ -126,10 +114,7 @@ fn malformed<P>(claims: &ClaimsSet<P>) -> Option<Violation> {
     .into_iter()
     .flatten()
     .next()?;
-    Some(Violation::new(
-        Reason::ClaimMalformed,
-        format!("`{name}` is {found}, {expected} was expected"),
-    ))
+    Some(Violation::new(Reason::ClaimMalformed, format!("`{name}` is {found}, {expected} was expected")))
 }
 
 const fn wrong<T>(claim: &Claim<T>) -> Option<&'static str> {

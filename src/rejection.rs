@@ -169,9 +169,6 @@ pub struct Violation {
 impl Violation {
     /// A violation, told in words that a client may read.
     pub fn new(reason: Reason, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self {
-            reason,
-            detail: detail.into(),
-        }
+        Self { reason, detail: detail.into() }
     }
 }

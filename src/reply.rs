@@ -60,11 +60,9 @@ pub fn reply(request: &Request, decision: &Decision) -> Effects {
 
 fn forward(allow: &Allow) -> Forwarded {
     match allow.because {
-        Because::Verified { .. } | Because::Unmatched | Because::NoRequirement => Forwarded {
-            remove: allow.remove.clone(),
-            set: allow.set.clone(),
-            outcome: OK,
-        },
+        Because::Verified { .. } | Because::Unmatched | Because::NoRequirement => {
+            Forwarded { remove: allow.remove.clone(), set: allow.set.clone(), outcome: OK }
+        }
     }
 }
 
@@ -77,11 +75,7 @@ pub fn reject(request: &Request, rejection: &Rejection) -> LocalReply {
         headers.push(("www-authenticate", challenge));
     }
     if let Some(wait) = rejection.retry_after {
-        let seconds = if wait.subsec_nanos() > 0 {
-            wait.as_secs().saturating_add(1)
-        } else {
-            wait.as_secs()
-        };
+        let seconds = if wait.subsec_nanos() > 0 { wait.as_secs().saturating_add(1) } else { wait.as_secs() };
         headers.push(("retry-after", seconds.to_string()));
     }
     // An answer about one client's token is nobody else's (RFC 9111 §5.2.2.5).
@@ -126,15 +120,14 @@ fn challenge(request: &Request, rejection: &Rejection) -> Option<String> {
         403 => Some("insufficient_scope"),
         _ => return None,
     };
-    let mut challenge = format!("Bearer realm=\"{}\"", realm(request.authority()));
-    if let Some(error) = error {
-        let description = format!("{reason}: {}", rejection.detail());
-        challenge.push_str(&format!(
-            ", error=\"{error}\", error_description=\"{}\"",
-            quotable(&description)
-        ));
-    }
-    Some(challenge)
+    let realm = realm(request.authority());
+    Some(match error {
+        None => format!("Bearer realm=\"{realm}\""),
+        Some(error) => {
+            let description = quotable(&format!("{reason}: {}", rejection.detail()));
+            format!("Bearer realm=\"{realm}\", error=\"{error}\", error_description=\"{description}\"")
+        }
+    })
 }
 
 /// The host alone: a path or a query may hold what nobody shall see again, and a port says nothing of a realm.
@@ -145,22 +138,12 @@ fn realm(authority: &[u8]) -> String {
         _ => authority.len(),
     };
     let host = authority.iter().take(end);
-    host.filter(|b| b.is_ascii_alphanumeric() || b"-._:[]".contains(b))
-        .map(|&b| char::from(b))
-        .collect()
+    host.filter(|b| b.is_ascii_alphanumeric() || b"-._:[]".contains(b)).map(|&b| char::from(b)).collect()
 }
 
 /// The characters RFC 6750 §3 allows in `error_description`.
 fn quotable(text: &str) -> String {
-    text.chars()
-        .map(|c| {
-            if matches!(c, ' '..='~') && c != '"' && c != '\\' {
-                c
-            } else {
-                '\''
-            }
-        })
-        .collect()
+    text.chars().map(|c| if matches!(c, ' '..='~') && c != '"' && c != '\\' { c } else { '\'' }).collect()
 }
 
 /// The gRPC status of an HTTP status, as the contract maps them.

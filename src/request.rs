@@ -20,10 +20,7 @@ impl Request {
 
     /// All values of the header `name`, which is in lower case.
     pub fn values<'r>(&'r self, name: &'r str) -> impl Iterator<Item = &'r [u8]> {
-        self.headers
-            .iter()
-            .filter(move |(n, _)| n == name)
-            .map(|(_, value)| value.as_slice())
+        self.headers.iter().filter(move |(n, _)| n == name).map(|(_, value)| value.as_slice())
     }
 
     /// The first value of the header `name`, which is in lower case.
@@ -50,9 +47,7 @@ impl Request {
 
     /// Host and port the client asked for: `:authority`, else `Host`.
     pub fn authority(&self) -> &[u8] {
-        self.value(":authority")
-            .or_else(|| self.value("host"))
-            .unwrap_or_default()
+        self.value(":authority").or_else(|| self.value("host")).unwrap_or_default()
     }
 
     /// Whether the client speaks gRPC, and so wants its errors in gRPC's trailers.
@@ -73,13 +68,7 @@ mod tests {
 
     #[test]
     fn the_path_ends_before_query_and_fragment() {
-        for (path, expected) in [
-            ("/a?b#c", "/a"),
-            ("/a#b?c", "/a"),
-            ("/a", "/a"),
-            ("?", ""),
-            ("/a%3Fb", "/a%3Fb"),
-        ] {
+        for (path, expected) in [("/a?b#c", "/a"), ("/a#b?c", "/a"), ("/a", "/a"), ("?", ""), ("/a%3Fb", "/a%3Fb")] {
             assert_eq!(Request::new([(":path", path)]).path(), expected.as_bytes(), "{path}");
         }
         assert_eq!(Request::default().path(), b"");
@@ -94,11 +83,7 @@ mod tests {
             ("application/grpc-web", false),
             ("application/json", false),
         ] {
-            assert_eq!(
-                Request::new([("Content-Type", content_type)]).is_grpc(),
-                expected,
-                "{content_type}"
-            );
+            assert_eq!(Request::new([("Content-Type", content_type)]).is_grpc(), expected, "{content_type}");
         }
     }
 }

@@ -112,16 +112,10 @@ impl VerifyingKey {
             KeyMaterial::Rsa { n, e } => RS256PublicKey::from_components(n, e)
                 .map(|key| Prepared::Rsa(Box::new(key)))
                 .map_err(|_| "the RSA modulus is even or the exponent is not 65537"),
-            KeyMaterial::Ec {
-                crv: Curve::P256,
-                point,
-            } => ES256PublicKey::from_bytes(point)
+            KeyMaterial::Ec { crv: Curve::P256, point } => ES256PublicKey::from_bytes(point)
                 .map(|key| Prepared::P256(Box::new(key)))
                 .map_err(|_| "the point is not on the curve P-256"),
-            KeyMaterial::Ec {
-                crv: Curve::P384,
-                point,
-            } => ES384PublicKey::from_bytes(point)
+            KeyMaterial::Ec { crv: Curve::P384, point } => ES384PublicKey::from_bytes(point)
                 .map(|key| Prepared::P384(Box::new(key)))
                 .map_err(|_| "the point is not on the curve P-384"),
             KeyMaterial::Ed25519(x) => Ed25519PublicKey::from_bytes(x)
@@ -129,22 +123,14 @@ impl VerifyingKey {
                 .map_err(|_| "not a usable point of the curve Ed25519"),
             KeyMaterial::Oct(k) => Ok(Prepared::Oct(k.as_slice().into())),
         }?;
-        let key = Self {
-            kid: jwk.kid.clone(),
-            alg: jwk.alg,
-            prepared,
-        };
+        let key = Self { kid: jwk.kid.clone(), alg: jwk.alg, prepared };
         if Algorithm::ALL.into_iter().any(|alg| key.fits(alg)) {
             return Ok(key);
         }
         Err(match (&key.prepared, jwk.alg) {
             (Prepared::Oct(k), alg) => {
                 let needed = alg.and_then(hash_bytes).unwrap_or(SHA256_BYTES);
-                format!(
-                    "the secret has {} bytes, at least {needed} were expected (RFC 7518 §3.2)",
-                    k.len()
-                )
-                .into()
+                format!("the secret has {} bytes, at least {needed} were expected (RFC 7518 §3.2)", k.len()).into()
             }
             (prepared, Some(alg)) => {
                 format!("`alg` is `{}`, which does not fit a key of {prepared:?}", alg.name()).into()
@@ -212,19 +198,12 @@ impl KeySet {
     /// # Errors
     /// If the document as a whole is no JWK Set. A set without a usable key is no error here.
     pub fn parse(document: &[u8], max_keys: usize) -> Result<Self, JwkSetError> {
-        let JwkSet {
-            keys: jwks,
-            mut skipped,
-        } = JwkSet::parse(document, max_keys)?;
+        let JwkSet { keys: jwks, mut skipped } = JwkSet::parse(document, max_keys)?;
         let mut keys = Vec::with_capacity(jwks.len());
         for jwk in jwks {
             match VerifyingKey::from_jwk(&jwk) {
                 Ok(key) => keys.push(key),
-                Err(why) => skipped.push(SkippedKey {
-                    index: jwk.index,
-                    kid: jwk.kid,
-                    why,
-                }),
+                Err(why) => skipped.push(SkippedKey { index: jwk.index, kid: jwk.kid, why }),
             }
         }
         skipped.sort_by_key(|key| key.index);
@@ -250,10 +229,7 @@ impl KeySet {
     /// Why there is none.
     pub fn candidates(&self, kid: Option<&str>, alg: Algorithm) -> Result<Vec<&VerifyingKey>, NoCandidate> {
         let fitting = |named: Option<&str>| -> Vec<&VerifyingKey> {
-            self.keys
-                .iter()
-                .filter(|key| named.is_none_or(|kid| key.kid() == Some(kid)) && key.fits(alg))
-                .collect()
+            self.keys.iter().filter(|key| named.is_none_or(|kid| key.kid() == Some(kid)) && key.fits(alg)).collect()
         };
         let candidates = match kid {
             Some(kid) if self.names(kid) => {
@@ -263,18 +239,10 @@ impl KeySet {
                 }
                 named
             }
-            Some(_) => self
-                .keys
-                .iter()
-                .filter(|key| key.kid().is_none() && key.fits(alg))
-                .collect(),
+            Some(_) => self.keys.iter().filter(|key| key.kid().is_none() && key.fits(alg)).collect(),
             None => fitting(None),
         };
-        if candidates.is_empty() {
-            Err(NoCandidate::Unknown)
-        } else {
-            Ok(candidates)
-        }
+        if candidates.is_empty() { Err(NoCandidate::Unknown) } else { Ok(candidates) }
     }
 
     fn names(&self, kid: &str) -> bool {
@@ -303,11 +271,7 @@ pub enum NoCandidate {
 
 /// The first 8 bytes of a token's SHA-256, in hexadecimal: its name in logs where it has no `jti`.
 pub fn digest(compact: &[u8]) -> String {
-    Sha256::digest(compact)
-        .iter()
-        .take(8)
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    Sha256::digest(compact).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn verify_rsa(key: &RS256PublicKey, alg: Algorithm, message: &[u8], signature: &[u8]) -> Option<bool> {

@@ -168,18 +168,12 @@ const IMPOSSIBLE: [(&str, &str); 6] = [
         "failed_status_in_metadata",
         "a WebAssembly filter cannot write dynamic metadata: read `%RESPONSE_CODE_DETAILS%` or `wasm.claimgate_reason`",
     ),
-    (
-        "filename",
-        "a WebAssembly filter cannot read files: use `inline`, `inline_string` or `remote_jwks`",
-    ),
+    ("filename", "a WebAssembly filter cannot read files: use `inline`, `inline_string` or `remote_jwks`"),
     (
         "environment_variable",
         "a WebAssembly filter does not see Envoy's environment: use `inline`, `inline_string` or `remote_jwks`",
     ),
-    (
-        "filter_state_rules",
-        "a WebAssembly filter cannot select by filter state: use `rules`",
-    ),
+    ("filter_state_rules", "a WebAssembly filter cannot select by filter state: use `rules`"),
 ];
 
 /// Fields that the documentation promises and this version does not have yet.
@@ -242,10 +236,7 @@ const NOT_YET: [&str; 52] = [
 fn explain(path: String, message: &str) -> ConfigError {
     let mut quoted = message.split('`').skip(1).step_by(2);
     let (Some(field), true) = (quoted.next(), message.starts_with("unknown field")) else {
-        return ConfigError {
-            path,
-            message: message.to_owned(),
-        };
+        return ConfigError { path, message: message.to_owned() };
     };
     let message = if let Some((_, why)) = IMPOSSIBLE.iter().find(|(name, _)| *name == field) {
         format!("`{field}` is not available here: {why}")
@@ -265,11 +256,7 @@ pub(super) fn expected<'k>(found: &str, known: impl Iterator<Item = &'k str>) ->
         .map(|name| (strsim::damerau_levenshtein(found, name), *name))
         .min()
         .filter(|(distance, name)| *distance <= name.len().div_ceil(3));
-    let list = known
-        .iter()
-        .map(|name| format!("`{name}`"))
-        .collect::<Vec<_>>()
-        .join(", ");
+    let list = known.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
     match near {
         Some((_, name)) => format!("did you mean `{name}`? Known are {list}"),
         None => format!("known are {list}"),

@@ -55,10 +55,7 @@ impl Host {
     pub fn reply(self, reply: &LocalReply) {
         self.tell_outcome(reply.outcome);
         if !local_reply::send(reply) {
-            log(&Line {
-                level: Level::Warn,
-                text: r#"{"event":"reply_refused_by_host"}"#.to_owned(),
-            });
+            log(&Line { level: Level::Warn, text: r#"{"event":"reply_refused_by_host"}"#.to_owned() });
         }
     }
 
@@ -86,17 +83,12 @@ pub fn request() -> Request {
 
 /// The plugin's configuration.
 pub fn configuration() -> Vec<u8> {
-    hostcalls::get_buffer(BufferType::PluginConfiguration, 0, usize::MAX)
-        .ok()
-        .flatten()
-        .unwrap_or_default()
+    hostcalls::get_buffer(BufferType::PluginConfiguration, 0, usize::MAX).ok().flatten().unwrap_or_default()
 }
 
 /// The host's clock.
 pub fn now() -> UnixTime {
-    let since_epoch = hostcalls::get_current_time()
-        .ok()
-        .and_then(|now| now.duration_since(UNIX_EPOCH).ok());
+    let since_epoch = hostcalls::get_current_time().ok().and_then(|now| now.duration_since(UNIX_EPOCH).ok());
     UnixTime::since_epoch(since_epoch.unwrap_or_default())
 }
 
@@ -118,18 +110,12 @@ pub fn dispatch(fetch: &Fetch) -> Option<u32> {
 /// The answer to a callout; only while the host hands it over.
 pub fn response(body_size: usize) -> Response {
     let status = hostcalls::get_map_value_bytes(MapType::HttpCallResponseHeaders, ":status");
-    let status = status
-        .ok()
-        .flatten()
-        .and_then(|status| String::from_utf8(status).ok()?.parse().ok());
+    let status = status.ok().flatten().and_then(|status| String::from_utf8(status).ok()?.parse().ok());
     match status {
         None => Response::Failed,
         Some(status) => {
             let body = hostcalls::get_buffer(BufferType::HttpCallResponseBody, 0, body_size);
-            Response::Answered {
-                status,
-                body: body.ok().flatten().unwrap_or_default(),
-            }
+            Response::Answered { status, body: body.ok().flatten().unwrap_or_default() }
         }
     }
 }
