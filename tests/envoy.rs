@@ -1,0 +1,795 @@
+//! The gate in a real Envoy: what the wiring does to requests. What a token is worth is decided by tables elsewhere;
+//! here one case per reason proves that the answer arrives.
+
+use std::collections::HashSet;
+
+use claimgate_testbed::{
+    Algorithm, Answer, Behaviour, Builder, Carrier, Gate, Issuer, Key, Request, encode_part, eventually, key_set,
+    tampered, unix_time, unsecured,
+};
+use serde_json::{Value, json};
+
+// ---- outcomes ----
+
+#[test]
+fn every_reason_arrives() {
+    let (rsa, ec) = (Key::new(Algorithm::RS256, "rsa"), Key::new(Algorithm::ES256, "ec"));
+    let gate = start(Gate::plugin(&inline(&[&rsa, &ec])));
+    let bed = Rejections::new(&gate);
+    let honest = |name: &str, value: Value| rsa.sign(&claims_with(name, value));
+    let valid = rsa.sign(&claims());
+    let public_as_secret = Key::from_secret(Algorithm::HS256, "rsa", rsa.public_pem().as_bytes());
+    let now = unix_time();
+
+    bed.check_header(None, "header_missing");
+    bed.check_header(Some(""), "header_missing");
+    bed.check_header(Some("Basic YWxpY2U6c2VjcmV0"), "header_missing");
+    bed.check_header(Some("Bearer"), "header_missing");
+    bed.check_header(Some(&format!("NotBearer {valid}")), "header_missing");
+    bed.check_header(Some(&format!("Bearer {valid}, Bearer {valid}")), "token_ambiguous");
+    bed.check(bed.request().bearer(&valid).bearer(&valid), "token_ambiguous");
+
+    bed.check_token(&honest("padding", "x".repeat(8192).into()), "token_too_large");
+    bed.check_token("not-a-token", "token_malformed");
+    bed.check_token(&format!("{valid}."), "token_malformed");
+    bed.check_token(&format!("{valid}="), "token_malformed");
+    bed.check_token(&valid.replacen('.', " .", 1), "token_malformed");
+    bed.check_token(
+        &rsa.sign_bytes(br#"{"alg":"RS256","kid":"rsa"}"#, b"[]"),
+        "token_malformed",
+    );
+    bed.check_token(
+        &rsa.sign_bytes(br#"{"alg":"RS256","kid":"rsa"}"#, b"\xff"),
+        "token_malformed",
+    );
+    bed.check_token(
+        &rsa.sign_bytes(br#"{"alg":"RS256","alg":"RS256"}"#, b"{}"),
+        "token_malformed",
+    );
+
+    bed.check_token(&unsecured(&claims()), "algorithm_not_allowed");
+    bed.check_token(&public_as_secret.sign(&claims()), "algorithm_not_allowed");
+    bed.check_token(
+        &rsa.sign_with_header(&json!({ "alg": "RS257" }), &claims()),
+        "algorithm_not_allowed",
+    );
+    bed.check_token(&honest("iss", "https://idp.example.com".into()), "issuer_mismatch");
+    bed.check_token(&honest("iss", Value::Null), "issuer_mismatch");
+    bed.check_token(&rsa.clone().with_kid("rotated").sign(&claims()), "key_not_found");
+    bed.check_token(&rsa.clone().with_kid("ec").sign(&claims()), "key_mismatch");
+    bed.check_token(&tampered(&valid), "signature_invalid");
+    bed.check_token(
+        &Key::new(Algorithm::RS256, "rogue").with_kid("rsa").sign(&claims()),
+        "signature_invalid",
+    );
+
+    bed.check_token(&honest("exp", "soon".into()), "claim_malformed");
+    bed.check_token(&honest("nbf", json!([1])), "claim_malformed");
+    bed.check_token(&honest("exp", Value::Null), "expiration_missing");
+    bed.check_token(&honest("exp", (now - 3600).into()), "token_expired");
+    bed.check_token(&honest("nbf", (now + 3600).into()), "token_not_yet_valid");
+    bed.check_token(&honest("iat", (now + 3600).into()), "token_not_yet_valid");
+    bed.check_token(&honest("aud", "billing".into()), "audience_mismatch");
+    bed.check_token(&honest("aud", Value::Null), "audience_mismatch");
+    bed.check_token(&tampered(&honest("aud", "billing".into())), "signature_invalid");
+    bed.finish();
+
+    // None of these may be taken for another.
+    let allowed = |token: &str| gate.get("/allowed").bearer(token).send().status;
+    assert_eq!(allowed(&valid), 200);
+    assert_eq!(allowed(&ec.sign(&claims())), 200);
+    assert_eq!(
+        allowed(&rsa.sign_with_header(&json!({ "alg": "RS256" }), &claims())),
+        200,
+        "without a kid"
+    );
+    assert_eq!(
+        gate.get("/allowed")
+            .header("authorization", format!("bEARER {valid}"))
+            .send()
+            .status,
+        200
+    );
+    let ok = gate
+        .access_log()
+        .into_iter()
+        .find(|line| line["path"] == "/allowed")
+        .unwrap();
+    assert_eq!((&ok["details"], &ok["reason"]), (&json!("via_upstream"), &json!("ok")));
+}
+
+#[test]
+fn every_algorithm_is_accepted() {
+    use Algorithm::*;
+    let algorithms = [RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, EdDSA];
+    let keys: Vec<Key> = algorithms
+        .iter()
+        .map(|&algorithm| Key::new(algorithm, &format!("{algorithm:?}")))
+        .collect();
+    let gate = start(Gate::plugin(&inline(&keys.iter().collect::<Vec<_>>())));
+    for key in &keys {
+        assert_eq!(
+            gate.get("/").bearer(&key.sign(&claims())).send().status,
+            200,
+            "{}",
+            key.kid()
+        );
+        assert_eq!(
+            reason(&gate, &tampered(&key.sign(&claims()))),
+            "signature_invalid",
+            "{}",
+            key.kid()
+        );
+    }
+    finish(&gate);
+}
+
+#[test]
+fn symmetric_algorithms_only_when_listed() {
+    let key = Key::new(Algorithm::HS256, "shared");
+    let mut configuration = inline(&[&key]);
+    configuration["providers"]["corp"]["algorithms"] = json!(["HS256"]);
+    let gate = start(Gate::plugin(&configuration));
+    assert_eq!(gate.get("/").bearer(&key.sign(&claims())).send().status, 200);
+    assert_eq!(reason(&gate, &tampered(&key.sign(&claims()))), "signature_invalid");
+    assert_eq!(
+        reason(&gate, &key.with_algorithm(Algorithm::HS512).sign(&claims())),
+        "algorithm_not_allowed"
+    );
+    let asymmetric = Key::new(Algorithm::ES256, "shared").sign(&claims());
+    assert_eq!(reason(&gate, &asymmetric), "algorithm_not_allowed");
+    finish(&gate);
+}
+
+#[test]
+fn a_rejection_is_one_line_of_json() {
+    let key = Key::new(Algorithm::ES256, "ec");
+    let gate = start(Gate::plugin(&inline(&[&key])));
+    let mut claims = claims_with("aud", json!(["billing"]));
+    claims["exp"] = (unix_time() - 3600).into();
+    claims["jti"] = "token-1".into();
+    let answer = gate
+        .get("/orders?access=secret")
+        .header("host", HOST)
+        .bearer(&key.sign(&claims))
+        .send();
+    assert_eq!(answer.reason().as_deref(), Some("token_expired"));
+
+    let event = eventually("the rejection is logged", || {
+        gate.events()
+            .into_iter()
+            .find(|event| event["reason"] == "token_expired")
+    });
+    let expected = json!({
+        "others": ["audience_mismatch"], "provider": "corp", "kid": "ec", "alg": "ES256", "keys": ["ec"],
+        "iss_token": ISSUER, "iss_expected": [ISSUER], "aud_token": ["billing"], "aud_expected": ["orders"],
+        "jti": "token-1", "method": "GET", "host": HOST, "path": "/orders",
+    });
+    for (name, value) in expected.as_object().unwrap() {
+        let single = value.as_array().and_then(|list| list.first());
+        assert!(
+            event[name] == *value || single == Some(&event[name]),
+            "`{name}` in {event}"
+        );
+    }
+    assert!(event["event"].is_string(), "{event}");
+    assert!(
+        event["expired_seconds"].as_i64().is_some_and(|seconds| seconds >= 3600),
+        "{event}"
+    );
+    assert_eq!(event["request_id"], gate.access_log()[0]["request_id"]);
+    assert!(!gate.log().contains("access=secret"));
+    finish(&gate);
+}
+
+// ---- annotations ----
+
+#[test]
+fn claims_become_headers() {
+    let key = Key::new(Algorithm::ES256, "ec");
+    let mut configuration = inline(&[&key]);
+    let provider = &mut configuration["providers"]["corp"];
+    provider["forward_payload_header"] = "x-payload".into();
+    provider["claim_to_headers"] = json!([
+        { "header_name": "x-user", "claim_name": "sub" },
+        { "header_name": "X-Level", "claim_name": "level" },
+        { "header_name": "x-admin", "claim_name": "admin" },
+        { "header_name": "x-absent", "claim_name": "absent" },
+    ]);
+    let mut claims = claims();
+    claims["level"] = 7.into();
+    claims["admin"] = false.into();
+    let token = key.sign(&claims);
+
+    let gate = start(Gate::plugin(&configuration));
+    let spoofed = ["x-user", "x-level", "x-admin", "x-absent", "x-payload"];
+    let request = spoofed.iter().fold(gate.get("/"), |request, name| {
+        request.header(name, "1").header(name, "2")
+    });
+    let echo = request.header("x-other", "kept").bearer(&token).send().echo.unwrap();
+    assert_eq!(echo.headers_named("x-user"), ["alice"]);
+    assert_eq!(echo.headers_named("x-level"), ["7"]);
+    assert_eq!(echo.headers_named("x-admin"), ["false"]);
+    assert_eq!(echo.headers_named("x-absent"), Vec::<&str>::new());
+    assert_eq!(echo.headers_named("x-payload"), [token.split('.').nth(1).unwrap()]);
+    assert_eq!(echo.headers_named("x-other"), ["kept"]);
+    assert_eq!(
+        echo.headers_named("authorization"),
+        Vec::<&str>::new(),
+        "`forward` is not set"
+    );
+    finish(&gate);
+}
+
+#[test]
+fn the_token_is_forwarded_when_told() {
+    let key = Key::new(Algorithm::ES256, "ec");
+    let mut configuration = inline(&[&key]);
+    configuration["providers"]["corp"]["forward"] = true.into();
+    let gate = start(Gate::plugin(&configuration));
+    let token = key.sign(&claims());
+    let echo = gate.get("/").bearer(&token).send().echo.unwrap();
+    assert_eq!(echo.headers_named("authorization"), [format!("Bearer {token}")]);
+    finish(&gate);
+}
+
+#[test]
+fn managed_headers_never_come_from_outside() {
+    let key = Key::new(Algorithm::ES256, "ec");
+    let mut configuration = inline(&[&key]);
+    configuration["providers"]["corp"]["claim_to_headers"] = json!([{ "header_name": "x-user", "claim_name": "sub" }]);
+    configuration["providers"]["corp"]["forward_payload_header"] = "x-payload".into();
+    configuration["providers"]["other"] = json!({
+        "issuer": "https://other.example.com/",
+        "local_jwks": { "inline_string": key_set(&[&key]).to_string() },
+        "claim_to_headers": [{ "header_name": "x-partner", "claim_name": "sub" }],
+    });
+    configuration["rules"] = json!([
+        { "match": { "prefix": "/public" } },
+        { "match": { "path": "/orders" }, "requires": { "provider_name": "corp" } },
+    ]);
+    let gate = start(Gate::plugin(&configuration));
+    let spoof = |path: &str| {
+        let request = ["x-user", "X-Payload", "x-partner"]
+            .iter()
+            .fold(gate.get(path), |r, name| r.header(name, "admin"));
+        request.header("x-user", b"\xff")
+    };
+    let managed = |answer: Answer| {
+        let echo = answer.echo.unwrap();
+        ["x-user", "x-payload", "x-partner"].map(|name| echo.headers_named(name).join(","))
+    };
+    let token = key.sign(&claims());
+    let payload = token.split('.').nth(1).unwrap();
+    assert_eq!(managed(spoof("/orders").bearer(&token).send()), ["alice", payload, ""]);
+    assert_eq!(managed(spoof("/public").send()), ["", "", ""], "an open path");
+    assert_eq!(
+        managed(spoof("/public").bearer(&token).send()),
+        ["", "", ""],
+        "an open path, with a token"
+    );
+    assert_eq!(
+        managed(spoof("/unmatched").send()),
+        ["", "", ""],
+        "a path without a rule"
+    );
+    assert_eq!(spoof("/orders").send().status, 401);
+    assert_eq!(gate.upstream().received().len(), 4, "a rejected request goes nowhere");
+    finish(&gate);
+}
+
+// ---- configuration ----
+
+/// As in the documentation, word for word.
+const MINIMAL: &str = r#"{"providers": {"corp": {"issuer": "https://idp.example.com/", "audiences": ["orders"],
+  "remote_jwks": {"http_uri": {"uri": "https://idp.example.com/jwks.json", "cluster": "idp", "timeout": "2s"}}}}}"#;
+
+#[test]
+fn the_minimal_configuration_works_word_for_word() {
+    for carrier in [Carrier::StringValue, Carrier::Struct] {
+        let key = Key::new(Algorithm::RS256, "rsa");
+        let issuer = Issuer::start(&[&key]);
+        let gate = start(
+            Gate::plugin_text(MINIMAL)
+                .carrier(carrier)
+                .cluster("idp", issuer.addr()),
+        );
+        assert_eq!(gate.get("/").bearer(&key.sign(&claims())).send().status, 200);
+        assert_eq!(
+            gate.get("/").send().status,
+            401,
+            "without rules, every request needs a token"
+        );
+        let fetch = &issuer.received()[0];
+        assert_eq!((fetch.method.as_str(), fetch.path.as_str()), ("GET", "/jwks.json"));
+        assert_eq!(fetch.header("host"), Some("idp.example.com"));
+        finish(&gate);
+    }
+}
+
+#[test]
+fn a_bad_configuration_is_refused_with_path_and_cure() {
+    let key = Key::new(Algorithm::ES256, "ec");
+    let good = inline(&[&key]);
+    let with = |pointer: &str, value: Value| {
+        let (parent, field) = pointer.rsplit_once('/').unwrap();
+        let mut configuration = good.clone();
+        configuration.pointer_mut(parent).unwrap()[field] = value;
+        configuration.to_string()
+    };
+    #[track_caller]
+    fn check(configuration: &str, expected: &[&str]) {
+        let Err(error) = Gate::plugin_text(configuration).start() else {
+            panic!("accepted: {configuration}")
+        };
+        for words in expected {
+            assert!(error.log.contains(words), "`{words}` is not in:\n{}", error.log);
+        }
+    }
+    check("{\"providers\": ", &["JSON"]);
+    check(
+        &with("/providers/corp/isuer", "x".into()),
+        &["providers.corp", "`isuer`", "`issuer`"],
+    );
+    check(
+        &with("/providers/corp/audiences", 5.into()),
+        &["providers.corp.audiences"],
+    );
+    check(
+        &with("/providers/corp/payload_in_metadata", "x".into()),
+        &["payload_in_metadata", "claim_to_filter_state"],
+    );
+    check(
+        &with(
+            "/providers/corp/local_jwks",
+            json!({ "inline_string": "{\"keys\":[]}" }),
+        ),
+        &["providers.corp.local_jwks"],
+    );
+    let rules = json!([{ "match": { "prefix": "/" }, "requires": { "provider_name": "crop" } }]);
+    check(
+        &with("/rules", rules),
+        &["rules[0].requires.provider_name", "`crop`", "`corp`"],
+    );
+}
+
+#[test]
+fn one_bad_key_among_good_ones_is_skipped() {
+    let key = Key::new(Algorithm::ES256, "good");
+    let mut set = key_set(&[&key]);
+    let broken = json!({ "kty": "RSA", "kid": "broken", "alg": "RS256", "n": "!!", "e": "AQAB" });
+    set["keys"].as_array_mut().unwrap().insert(0, broken);
+    let mut configuration = inline(&[]);
+    configuration["providers"]["corp"]["local_jwks"]["inline_string"] = set.to_string().into();
+    let gate = start(Gate::plugin(&configuration));
+    assert_eq!(gate.get("/").bearer(&key.sign(&claims())).send().status, 200);
+    eventually("the skipped key is logged", || {
+        gate.events().into_iter().find(|event| event["kid"] == "broken")
+    });
+    finish(&gate);
+}
+
+// ---- fetched keys ----
+
+#[test]
+fn requests_wait_for_the_first_keys() {
+    const REQUESTS: usize = 8;
+    let key = Key::new(Algorithm::ES256, "ec");
+    let issuer = Issuer::start(&[&key]);
+    issuer.behave(Behaviour::Hang);
+    let gate = remote(&issuer, json!({}), 2);
+    let token = key.sign(&claims());
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| {
+            gate.in_parallel(REQUESTS, REQUESTS, |client, _| {
+                client.get("/").bearer(&token).send().status
+            })
+        });
+        eventually("every request waits, and the issuer is asked", || {
+            let active = gate.stat("http.gate.downstream_rq_active");
+            (active == Some(REQUESTS as u64) && issuer.fetches() > 0).then_some(())
+        });
+        issuer.behave(Behaviour::Serve);
+        assert_eq!(waiting.join().unwrap(), [200; REQUESTS]);
+    });
+    assert!(
+        issuer.fetches() <= 2,
+        "{} fetches for {REQUESTS} requests",
+        issuer.fetches()
+    );
+    finish(&gate);
+}
+
+#[test]
+fn no_more_requests_wait_than_allowed() {
+    const REQUESTS: usize = 300;
+    const PARKED: usize = 256;
+    let key = Key::new(Algorithm::ES256, "ec");
+    let issuer = Issuer::start(&[&key]);
+    issuer.behave(Behaviour::Hang);
+    let gate = remote(&issuer, json!({}), 1);
+    let token = key.sign(&claims());
+    let answers = std::thread::scope(|scope| {
+        let waiting =
+            scope.spawn(|| gate.in_parallel(REQUESTS, REQUESTS, |client, _| client.get("/").bearer(&token).send()));
+        eventually("those for whom there is no room are answered", || {
+            let answered = gate.stat("http.gate.downstream_rq_5xx");
+            (answered >= Some((REQUESTS - PARKED) as u64)).then_some(())
+        });
+        issuer.behave(Behaviour::Serve);
+        waiting.join().unwrap()
+    });
+    let (allowed, unavailable): (Vec<_>, Vec<_>) = answers.iter().partition(|answer| answer.status == 200);
+    assert!(
+        unavailable.len() >= REQUESTS - PARKED,
+        "{} of {REQUESTS}",
+        unavailable.len()
+    );
+    assert!(!allowed.is_empty(), "those who wait are served");
+    unavailable.into_iter().for_each(check_unavailable);
+    finish(&gate);
+}
+
+#[test]
+fn an_outage_is_never_a_bad_token() {
+    let key = Key::new(Algorithm::ES256, "ec");
+    let failures = [
+        Behaviour::Refuse,
+        Behaviour::Status(500),
+        Behaviour::Body(b"{\"keys\":[]}".to_vec()),
+    ];
+    for failure in failures {
+        let issuer = Issuer::start(&[&key]);
+        issuer.behave(failure);
+        let gate = remote(&issuer, json!({}), 2);
+        for token in [key.sign(&claims()), tampered(&key.sign(&claims()))] {
+            check_unavailable(&gate.get("/").bearer(&token).send());
+        }
+        assert_eq!(
+            gate.get("/").send().reason().as_deref(),
+            Some("header_missing"),
+            "needs no key to tell"
+        );
+
+        issuer.behave(Behaviour::Serve);
+        let token = key.sign(&claims());
+        eventually("the gate recovers", || {
+            (gate.get("/").bearer(&token).send().status == 200).then_some(())
+        });
+        finish(&gate);
+    }
+}
+
+#[test]
+fn keys_outlive_a_failing_issuer() {
+    let key = Key::new(Algorithm::ES256, "ec");
+    let issuer = Issuer::start(&[&key]);
+    let gate = remote(&issuer, json!({ "cache_duration": "1s" }), 2);
+    let token = key.sign(&claims());
+    assert_eq!(gate.get("/").bearer(&token).send().status, 200);
+    issuer.behave(Behaviour::Status(500));
+    let before = issuer.fetches();
+    eventually("refreshes fail", || (issuer.fetches() >= before + 3).then_some(()));
+    for _ in 0..8 {
+        assert_eq!(gate.get("/").bearer(&token).send().status, 200);
+    }
+    finish(&gate);
+}
+
+// ---- hostile input ----
+
+#[test]
+fn hostile_bytes_get_an_answer() {
+    let key = Key::new(Algorithm::ES256, "ec");
+    let gate = start(Gate::plugin(&inline(&[&key])));
+    let valid = key.sign(&claims());
+    for bytes in hostile_values(&key) {
+        let start = String::from_utf8_lossy(&bytes[..bytes.len().min(60)]).into_owned();
+        let answer = gate.get("/").header("authorization", &bytes).send();
+        assert!(matches!(answer.status, 400 | 401), "{} for {start}", answer.status);
+        assert!(answer.reason().is_some(), "{start}");
+        let answer = gate.get("/").header("x-other", &bytes).bearer(&valid).send();
+        assert_eq!(answer.status, 200, "in a header that is not the gate's: {start}");
+    }
+    for head in [
+        "GET / HTTP/1.1\r\n",
+        "GET / HTTP/1.1\r\nhost:\r\n",
+        "GET /\u{1}\u{fffd} HTTP/1.1\r\nhost: a\r\n",
+    ] {
+        let bytes = format!("{head}authorization: Bearer {valid}\r\nconnection: close\r\n\r\n");
+        assert!(gate.raw(bytes.as_bytes()).starts_with(b"HTTP/1.1 "), "{head:?}");
+    }
+    assert_eq!(gate.get("/").bearer(&valid).send().status, 200);
+    finish(&gate);
+}
+
+#[test]
+fn ten_thousand_mixed_requests() {
+    const REQUESTS: usize = 10_000;
+    let keys = [
+        Key::new(Algorithm::RS256, "rsa"),
+        Key::new(Algorithm::ES256, "ec"),
+        Key::new(Algorithm::EdDSA, "ed"),
+    ];
+    let issuer = Issuer::start(&keys.each_ref());
+    let gate = remote(&issuer, json!({ "cache_duration": "1s" }), 2);
+
+    let mut requests: Vec<(Vec<u8>, Option<String>)> = Vec::new();
+    let mut tokens = Vec::new();
+    let mut send = |token: String, reason: Option<&str>| {
+        requests.push((format!("Bearer {token}").into_bytes(), reason.map(str::to_owned)));
+        tokens.push(token);
+    };
+    for key in &keys {
+        let valid = key.sign(&claims());
+        send(tampered(&valid), Some("signature_invalid"));
+        send(valid, None);
+        send(key.sign(&claims_with("exp", 1.into())), Some("token_expired"));
+        send(
+            key.sign(&claims_with("aud", "billing".into())),
+            Some("audience_mismatch"),
+        );
+        send(
+            key.sign(&claims_with("iss", "https://other.example.com/".into())),
+            Some("issuer_mismatch"),
+        );
+        send(key.sign_bytes(b"{\"alg\":\"RS256\"", b"{}"), Some("token_malformed"));
+    }
+    send(unsecured(&claims()), Some("algorithm_not_allowed"));
+    for bytes in hostile_values(&keys[0])
+        .into_iter()
+        .filter(|bytes| bytes.len() < 16 << 10)
+    {
+        let reason = gate.get("/").header("authorization", &bytes).send().reason();
+        assert!(reason.is_some(), "{}", String::from_utf8_lossy(&bytes));
+        requests.push((bytes, reason));
+    }
+
+    let answers = gate.in_parallel(8, REQUESTS, |client, number| {
+        client
+            .get("/")
+            .header("authorization", &requests[number % requests.len()].0)
+            .send()
+    });
+    for (number, answer) in answers.iter().enumerate() {
+        let (_, expected) = &requests[number % requests.len()];
+        assert_eq!(answer.reason(), *expected, "request {number}: {}", answer.text());
+        assert_eq!(answer.echo.is_some(), expected.is_none(), "request {number}");
+    }
+    for worker in ["worker_0", "worker_1"] {
+        let connections = gate.stat(&format!("listener.127.0.0.1_0.{worker}.downstream_cx_total"));
+        assert!(connections > Some(0), "{worker} had nothing to do");
+    }
+    let replies = answers.iter().filter(|answer| answer.echo.is_none());
+    check_no_leak(&gate, &tokens, replies);
+    finish(&gate);
+}
+
+// ---- helpers ----
+
+/// Sends requests to one gate and checks what a rejection looks like: the reply at once, the access log at the end.
+struct Rejections<'g> {
+    gate: &'g Gate,
+    expected: std::cell::RefCell<Vec<(u16, String)>>,
+    sent: std::cell::RefCell<(Vec<String>, Vec<Answer>)>,
+}
+
+impl<'g> Rejections<'g> {
+    fn new(gate: &'g Gate) -> Self {
+        Rejections {
+            gate,
+            expected: Default::default(),
+            sent: Default::default(),
+        }
+    }
+
+    /// A path of its own names the request in the access log.
+    fn request(&self) -> Request<'g> {
+        let path = format!("/{}?query=secret", self.expected.borrow().len());
+        self.gate.get(&path).header("host", HOST)
+    }
+
+    #[track_caller]
+    fn check_token(&self, token: &str, reason: &str) {
+        self.sent.borrow_mut().0.push(token.to_owned());
+        self.check(self.request().bearer(token), reason);
+    }
+
+    #[track_caller]
+    fn check_header(&self, authorization: Option<&str>, reason: &str) {
+        let request = authorization
+            .iter()
+            .fold(self.request(), |request, value| request.header("authorization", value));
+        self.check(request, reason);
+    }
+
+    #[track_caller]
+    fn check(&self, request: Request<'_>, reason: &str) {
+        let answer = request.send();
+        let (status, error) = match reason {
+            "header_missing" => (401, None),
+            "token_ambiguous" => (400, Some("error=\"invalid_request\"")),
+            _ => (401, Some("error=\"invalid_token\"")),
+        };
+        let body = answer.json();
+        assert_eq!(
+            answer.header("content-type"),
+            Some("application/problem+json"),
+            "{}",
+            answer.text()
+        );
+        assert_eq!(body["reason"], reason, "{body}");
+        assert_eq!((answer.status, &body["status"]), (status, &json!(status)), "{body}");
+        assert_eq!(body["type"], format!("urn:claimgate:reason:{reason}"));
+        assert!(body["title"].is_string() && body["detail"].is_string(), "{body}");
+
+        let challenge = answer.header("www-authenticate").expect("a challenge");
+        assert!(
+            challenge.starts_with(&format!("Bearer realm=\"{HOST}\"")),
+            "{challenge}"
+        );
+        assert_eq!(challenge.contains("error="), error.is_some(), "{challenge}");
+        assert!(error.is_none_or(|error| challenge.contains(error)), "{challenge}");
+        assert!(!challenge.contains("secret"), "{challenge}");
+        self.expected.borrow_mut().push((status, reason.to_owned()));
+        self.sent.borrow_mut().1.push(answer);
+    }
+
+    #[track_caller]
+    fn finish(self) {
+        let log = self.gate.access_log();
+        for (number, (status, reason)) in self.expected.borrow().iter().enumerate() {
+            let path = format!("/{number}?query=secret");
+            let line = log
+                .iter()
+                .find(|line| line["path"] == *path)
+                .expect("every request is in the access log");
+            assert_eq!(line["status"], *status, "{line}");
+            assert_eq!(line["details"], format!("claimgate{{{reason}}}"), "{line}");
+            assert_eq!(line["reason"], *reason, "{line}");
+        }
+        assert_eq!(
+            self.gate.upstream().received().len(),
+            0,
+            "a rejected request goes nowhere"
+        );
+        let (tokens, answers) = self.sent.into_inner();
+        check_no_leak(self.gate, &tokens, answers.iter());
+        finish(self.gate);
+    }
+}
+
+/// No 16 consecutive characters of a token may appear anywhere that an operator or a caller can read.
+#[track_caller]
+fn check_no_leak<'a>(gate: &Gate, tokens: &[String], replies: impl Iterator<Item = &'a Answer>) {
+    const LENGTH: usize = 16;
+    let pieces: HashSet<&[u8]> = tokens
+        .iter()
+        .flat_map(|token| token.as_bytes().windows(LENGTH))
+        .collect();
+    let check = |what: &str, text: &[u8]| {
+        if let Some(piece) = text.windows(LENGTH).find(|window| pieces.contains(window)) {
+            panic!("a piece of a token in {what}: {}", String::from_utf8_lossy(piece));
+        }
+    };
+    check("the log", gate.log().as_bytes());
+    check("the metrics", gate.stats().as_bytes());
+    for line in gate.access_log() {
+        check("the access log", line.to_string().as_bytes());
+    }
+    for reply in replies {
+        check("a body", &reply.body);
+        reply.headers.iter().for_each(|(name, value)| check(name, value));
+    }
+}
+
+#[track_caller]
+fn check_unavailable(answer: &Answer) {
+    assert_eq!(
+        (answer.status, answer.reason().as_deref()),
+        (503, Some("jwks_unavailable")),
+        "{}",
+        answer.text()
+    );
+    let retry_after = answer.header("retry-after").and_then(|value| value.parse::<u32>().ok());
+    assert!(
+        retry_after.is_some_and(|seconds| seconds > 0),
+        "{:?}",
+        answer.header("retry-after")
+    );
+}
+
+#[track_caller]
+fn finish(gate: &Gate) {
+    assert_eq!(gate.trap(), None);
+}
+
+#[track_caller]
+fn reason(gate: &Gate, token: &str) -> String {
+    let answer = gate.get("/").bearer(token).send();
+    answer
+        .reason()
+        .unwrap_or_else(|| panic!("{}: {}", answer.status, answer.text()))
+}
+
+#[track_caller]
+fn start(builder: Builder) -> Gate {
+    builder.start().unwrap()
+}
+
+/// Every request needs a token of one provider, `corp`, with these keys.
+fn inline(keys: &[&Key]) -> Value {
+    json!({
+        "providers": { "corp": {
+            "issuer": ISSUER,
+            "audiences": ["orders"],
+            "local_jwks": { "inline_string": key_set(keys).to_string() },
+        } },
+        "rules": [{ "match": { "prefix": "/" }, "requires": { "provider_name": "corp" } }],
+    })
+}
+
+/// The same with keys from `issuer`. The fetch may take long: a test ends a wait, not the clock.
+#[track_caller]
+fn remote(issuer: &Issuer, settings: Value, concurrency: usize) -> Gate {
+    let mut configuration = inline(&[]);
+    let provider = configuration["providers"]["corp"].as_object_mut().unwrap();
+    provider.remove("local_jwks");
+    let mut remote_jwks = json!({ "http_uri": { "uri": issuer.url(), "cluster": "idp", "timeout": "20s" } });
+    remote_jwks
+        .as_object_mut()
+        .unwrap()
+        .extend(settings.as_object().unwrap().clone());
+    provider.insert("remote_jwks".into(), remote_jwks);
+    start(
+        Gate::plugin(&configuration)
+            .cluster("idp", issuer.addr())
+            .concurrency(concurrency),
+    )
+}
+
+/// Values of the `Authorization` header, none of them good.
+fn hostile_values(key: &Key) -> Vec<Vec<u8>> {
+    let header = br#"{"alg":"ES256","kid":"ec"}"#;
+    let deep = |open: &str, close: &str| format!("{{\"a\":{}{}}}", open.repeat(2000), close.repeat(2000));
+    let bearer = |token: &str| [b"Bearer ", token.as_bytes()].concat();
+    vec![
+        b"\xff\xfe\xfd".to_vec(),
+        b"Bearer \xff\xfe.\x80.\xc3".to_vec(),
+        b"Bearer\ta.b.c".to_vec(),
+        b"Bearer ,,,,".to_vec(),
+        bearer(&"a".repeat(90 << 10)),
+        bearer(&".".repeat(5000)),
+        bearer(&"a.".repeat(2500)),
+        bearer("AAAA.AAAA.AAAA"),
+        bearer(&format!("{}.{}.", encode_part(b"\0\0\0"), encode_part(b"\0"))),
+        bearer(&key.sign_bytes(header, b"{\"sub\":\"\0\"}")),
+        bearer(&key.sign_bytes(header, deep("[", "]").as_bytes())),
+        bearer(&key.sign_bytes(header, deep("{\"a\":", "}").as_bytes())),
+        bearer(&key.sign_bytes(deep("[", "]").as_bytes(), b"{}")),
+        bearer(&key.sign_bytes(b"", b"")),
+        bearer(&key.sign_bytes(header, br#"{"exp":1e400,"iat":-1e400}"#)),
+        bearer(&key.sign_bytes(header, br#"{"exp":99999999999999999999999999}"#)),
+        bearer(&key.sign_bytes(header, br#"{"iss":"\ud800"}"#)),
+        bearer(&key.sign_bytes(br#"{"alg":5,"kid":{},"crit":[]}"#, b"{}")),
+    ]
+}
+
+fn claims() -> Value {
+    json!({ "iss": ISSUER, "sub": "alice", "aud": "orders", "exp": unix_time() + 3600 })
+}
+
+/// The honest claims with one changed; `null` leaves it out.
+fn claims_with(name: &str, value: Value) -> Value {
+    let mut claims = claims();
+    let members = claims.as_object_mut().unwrap();
+    if value.is_null() {
+        members.remove(name)
+    } else {
+        members.insert(name.to_owned(), value)
+    };
+    claims
+}
+
+const ISSUER: &str = "https://idp.example.com/";
+const HOST: &str = "orders.example.com";

@@ -1,0 +1,415 @@
+//! The gate: an Envoy that runs the plugin (or another filter, to compare) in front of an upstream.
+
+use std::fmt;
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::panic::resume_unwind;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Instant;
+
+use serde_json::{Value, json};
+
+use crate::client::{Client, Request};
+use crate::envoy::Envoy;
+use crate::plugin::plugin;
+use crate::upstream::Upstream;
+use crate::wait::{DEADLINE, PAUSE};
+
+/// A running gate. Envoy and upstream stop when it is dropped.
+pub struct Gate {
+    envoy: Mutex<Envoy>,
+    admin: Client,
+    client: Client,
+    address: SocketAddr,
+    upstream: Upstream,
+}
+
+/// A gate under construction.
+pub struct Builder {
+    filter: Filter,
+    carrier: Carrier,
+    concurrency: usize,
+    clusters: Vec<(String, SocketAddr)>,
+}
+
+/// The message that carries the plugin's configuration.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Carrier {
+    /// `google.protobuf.StringValue`
+    #[default]
+    StringValue,
+    /// `google.protobuf.Struct`: Envoy turns it into JSON.
+    Struct,
+}
+
+/// Why there is no gate: Envoy's own words where it refused to start, and otherwise ours.
+pub struct StartError {
+    pub log: String,
+}
+
+enum Filter {
+    None,
+    /// The text of the plugin's configuration.
+    Plugin(String),
+    /// The configuration of `envoy.filters.http.jwt_authn`.
+    Native(Value),
+}
+
+impl Gate {
+    /// A gate with this configuration of the plugin.
+    pub fn plugin(configuration: &Value) -> Builder {
+        Builder::new(Filter::Plugin(configuration.to_string()))
+    }
+
+    /// A gate whose configuration is this text, which need not be JSON.
+    pub fn plugin_text(configuration: &str) -> Builder {
+        Builder::new(Filter::Plugin(configuration.to_owned()))
+    }
+
+    /// Envoy's own `jwt_authn` with this configuration, in place of the plugin: the two can be compared.
+    pub fn native(configuration: &Value) -> Builder {
+        Builder::new(Filter::Native(configuration.clone()))
+    }
+
+    /// No filter: what Envoy and upstream do by themselves.
+    pub fn open() -> Builder {
+        Builder::new(Filter::None)
+    }
+
+    pub fn addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub fn upstream(&self) -> &Upstream {
+        &self.upstream
+    }
+
+    pub fn get(&self, path: &str) -> Request<'_> {
+        self.client.get(path)
+    }
+
+    pub fn request(&self, method: &str, path: &str) -> Request<'_> {
+        self.client.request(method, path)
+    }
+
+    /// See [`Client::raw`].
+    pub fn raw(&self, bytes: &[u8]) -> Vec<u8> {
+        self.client.raw(bytes)
+    }
+
+    /// Calls `request` with each of `0..count`, from as many threads with a kept-alive connection each, and returns
+    /// the results in the order of the numbers.
+    ///
+    /// # Panics
+    /// If `request` does.
+    pub fn in_parallel<T: Send>(
+        &self,
+        threads: usize,
+        count: usize,
+        request: impl Fn(&Client, usize) -> T + Sync,
+    ) -> Vec<T> {
+        let next = AtomicUsize::new(0);
+        let work = || {
+            let client = Client::keeping_alive(self.address);
+            let numbers = std::iter::from_fn(|| Some(next.fetch_add(1, Ordering::Relaxed)).filter(|n| *n < count));
+            numbers
+                .map(|number| (number, request(&client, number)))
+                .collect::<Vec<_>>()
+        };
+        let mut results = thread::scope(|scope| {
+            let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+            let join =
+                |worker: thread::ScopedJoinHandle<'_, _>| worker.join().unwrap_or_else(|panic| resume_unwind(panic));
+            workers.into_iter().flat_map(join).collect::<Vec<(usize, T)>>()
+        });
+        results.sort_by_key(|(number, _)| *number);
+        results.into_iter().map(|(_, result)| result).collect()
+    }
+
+    /// Everything that Envoy has printed, the plugin's lines among it.
+    pub fn log(&self) -> String {
+        self.envoy().log()
+    }
+
+    /// The JSON objects that the plugin has logged.
+    pub fn events(&self) -> Vec<Value> {
+        let log = self.log();
+        let objects = log.lines().filter(|line| line.contains("[wasm]")).filter_map(|line| {
+            let start = line.find('{')?;
+            serde_json::from_str(&line[start..]).ok()
+        });
+        objects.filter(Value::is_object).collect()
+    }
+
+    /// The access log: one object per request with `status`, `details`, `reason` (filter state), `method`, `path` and
+    /// `request_id`; what is empty is `null`. Waits until every request that Envoy has begun has its line.
+    pub fn access_log(&self) -> Vec<Value> {
+        let begun = self.stat("http.gate.downstream_rq_total").unwrap_or_default();
+        let path = self.envoy().directory().join(ACCESS_LOG);
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            let text = fs::read_to_string(&path).unwrap_or_default();
+            let lines: Vec<Value> = text
+                .lines()
+                .filter_map(|line| serde_json::from_str(line).ok())
+                .collect();
+            if lines.len() as u64 >= begun || Instant::now() > deadline {
+                return lines;
+            }
+            thread::sleep(PAUSE);
+        }
+    }
+
+    /// Every counter and gauge, one `name: value` a line.
+    pub fn stats(&self) -> String {
+        self.admin.get("/stats").send().text()
+    }
+
+    /// One counter or gauge.
+    pub fn stat(&self, name: &str) -> Option<u64> {
+        let stats = self.stats();
+        let value = stats
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))?;
+        value.parse().ok()
+    }
+
+    /// The metrics as Prometheus scrapes them.
+    pub fn prometheus(&self) -> String {
+        self.admin.get("/stats/prometheus").send().text()
+    }
+
+    /// What shows that the plugin's virtual machine has trapped or failed, or that Envoy itself has ended. Only the log
+    /// tells: a trap changes none of Envoy's `wasm.` counters.
+    pub fn trap(&self) -> Option<String> {
+        let mut envoy = self.envoy();
+        if let Some(status) = envoy.exit_status() {
+            return Some(format!("envoy has ended: {status}\n{}", envoy.log()));
+        }
+        let log = envoy.log();
+        log.lines()
+            .find(|line| TRAPS.iter().any(|trap| line.contains(trap)))
+            .map(str::to_owned)
+    }
+
+    fn envoy(&self) -> MutexGuard<'_, Envoy> {
+        self.envoy.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Builder {
+    fn new(filter: Filter) -> Self {
+        Builder {
+            filter,
+            carrier: Carrier::default(),
+            concurrency: 2,
+            clusters: Vec::new(),
+        }
+    }
+
+    /// How Envoy is given the plugin's configuration.
+    pub fn carrier(self, carrier: Carrier) -> Self {
+        Builder { carrier, ..self }
+    }
+
+    /// Envoy's worker threads: 2 unless told.
+    pub fn concurrency(self, concurrency: usize) -> Self {
+        Builder { concurrency, ..self }
+    }
+
+    /// Adds a cluster, such as the issuer's.
+    pub fn cluster(mut self, name: &str, address: SocketAddr) -> Self {
+        self.clusters.push((name.to_owned(), address));
+        self
+    }
+
+    /// Starts Envoy and an upstream, and waits until requests are served.
+    ///
+    /// # Errors
+    /// If Envoy refuses the configuration, its log. If Envoy or the plugin cannot be had, the reason.
+    pub fn start(self) -> Result<Gate, StartError> {
+        let filter = self.http_filter()?;
+        let upstream = Upstream::start();
+        let bootstrap = |directory: &Path| self.bootstrap(filter, upstream.addr(), &directory.join(ACCESS_LOG));
+        let mut envoy = Envoy::start(bootstrap, self.concurrency)?;
+        let (admin, address) = wait_until_ready(&mut envoy)?;
+        let client = Client::new(address);
+        Ok(Gate {
+            envoy: Mutex::new(envoy),
+            admin,
+            client,
+            address,
+            upstream,
+        })
+    }
+
+    fn http_filter(&self) -> Result<Option<Value>, String> {
+        Ok(match &self.filter {
+            Filter::None => None,
+            Filter::Native(configuration) => {
+                let mut configuration = configuration.clone();
+                configuration["@type"] =
+                    "type.googleapis.com/envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication".into();
+                Some(json!({ "name": "jwt_authn", "typed_config": configuration }))
+            }
+            Filter::Plugin(configuration) => Some(json!({
+                "name": "claimgate",
+                "typed_config": {
+                    "@type": "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm",
+                    "config": {
+                        "name": "claimgate",
+                        "vm_config": {
+                            "runtime": "envoy.wasm.runtime.v8",
+                            "code": { "local": { "filename": plugin()? } },
+                        },
+                        "configuration": self.carrier.wrap(configuration)?,
+                    },
+                },
+            })),
+        })
+    }
+
+    fn bootstrap(&self, filter: Option<Value>, upstream: SocketAddr, access_log: &Path) -> Value {
+        let mut filters: Vec<Value> = filter.into_iter().collect();
+        filters.push(json!({
+            "name": "router",
+            "typed_config": { "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router" },
+        }));
+        let mut clusters = vec![cluster("upstream", upstream)];
+        clusters.extend(self.clusters.iter().map(|(name, address)| cluster(name, *address)));
+        json!({
+            "admin": { "address": socket_address(FREE_PORT) },
+            "static_resources": {
+                "listeners": [{
+                    "name": "gate",
+                    "address": socket_address(FREE_PORT),
+                    "filter_chains": [{ "filters": [{
+                        "name": "hcm",
+                        "typed_config": {
+                            "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+                            "stat_prefix": "gate",
+                            // Above 90 KB, so that hostile headers reach the filter.
+                            "max_request_headers_kb": 192,
+                            "access_log": [{
+                                "name": "file",
+                                "typed_config": {
+                                    "@type": "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog",
+                                    "path": access_log,
+                                    "log_format": { "json_format": {
+                                        "status": "%RESPONSE_CODE%",
+                                        "details": "%RESPONSE_CODE_DETAILS%",
+                                        "reason": "%FILTER_STATE(wasm.claimgate_reason:PLAIN)%",
+                                        "method": "%REQ(:METHOD)%",
+                                        "path": "%REQ(:PATH)%",
+                                        "request_id": "%REQ(X-REQUEST-ID)%",
+                                    } },
+                                },
+                            }],
+                            "route_config": { "virtual_hosts": [{
+                                "name": "all",
+                                "domains": ["*"],
+                                "routes": [{ "match": { "prefix": "/" }, "route": { "cluster": "upstream" } }],
+                            }] },
+                            "http_filters": filters,
+                        },
+                    }] }],
+                }],
+                "clusters": clusters,
+            },
+        })
+    }
+}
+
+impl Carrier {
+    fn wrap(self, configuration: &str) -> Result<Value, String> {
+        Ok(match self {
+            Carrier::StringValue => {
+                json!({ "@type": "type.googleapis.com/google.protobuf.StringValue", "value": configuration })
+            }
+            Carrier::Struct => {
+                let value: Value = serde_json::from_str(configuration).map_err(|e| format!("not JSON: {e}"))?;
+                json!({ "@type": "type.googleapis.com/google.protobuf.Struct", "value": value })
+            }
+        })
+    }
+}
+
+impl fmt::Debug for StartError {
+    /// As it is: a test that unwraps this should show Envoy's lines as lines.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the gate did not start:\n{}", self.log)
+    }
+}
+
+impl std::error::Error for StartError {}
+
+impl From<String> for StartError {
+    fn from(log: String) -> Self {
+        StartError { log }
+    }
+}
+
+/// Envoy picks its ports itself and tells them, so that no port is chosen twice.
+fn wait_until_ready(envoy: &mut Envoy) -> Result<(Client, SocketAddr), String> {
+    let deadline = Instant::now() + DEADLINE;
+    while Instant::now() < deadline {
+        if let Some(status) = envoy.exit_status() {
+            return Err(format!("envoy has ended: {status}\n{}", envoy.log()));
+        }
+        if let Some(admin) = envoy.admin_address().map(Client::new)
+            && let Some(address) = listener_address(&admin)
+        {
+            return Ok((admin, address));
+        }
+        thread::sleep(PAUSE);
+    }
+    Err(format!("envoy is not ready after {DEADLINE:?}\n{}", envoy.log()))
+}
+
+/// Where Envoy serves requests; `None` while it does not, or no longer.
+fn listener_address(admin: &Client) -> Option<SocketAddr> {
+    if admin.get("/ready").try_send().ok()?.status != 200 {
+        return None;
+    }
+    let listeners = admin.get("/listeners?format=json").try_send().ok()?.json();
+    let address = &listeners["listener_statuses"][0]["local_address"]["socket_address"];
+    format!("{}:{}", address["address"].as_str()?, address["port_value"])
+        .parse()
+        .ok()
+}
+
+fn cluster(name: &str, address: SocketAddr) -> Value {
+    json!({
+        "name": name,
+        "type": "STATIC",
+        "connect_timeout": "2s",
+        "load_assignment": {
+            "cluster_name": name,
+            "endpoints": [{ "lb_endpoints": [{ "endpoint": { "address": socket_address(address) } }] }],
+        },
+    })
+}
+
+fn socket_address(address: SocketAddr) -> Value {
+    json!({ "socket_address": { "address": address.ip(), "port_value": address.port() } })
+}
+
+const FREE_PORT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+const ACCESS_LOG: &str = "access.log";
+/// What Envoy prints when WebAssembly code traps: `proxy-wasm-cpp-host` (`src/v8/v8.cc`, `src/wasm.cc`), and Rust's own
+/// panic message.
+const TRAPS: &[&str] = &[
+    "Function: proxy_on_",
+    "Uncaught RuntimeError",
+    "Wasm VM failed",
+    "panicked at",
+];
