@@ -6,12 +6,11 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::json;
 use crate::jws::Algorithm;
 use crate::keystore::{IssuerId, Remote, Source};
 use crate::limits::{
-    CACHE_DURATION, CLOCK_SKEW, CLOCK_SKEW_CEILING, CONFIG_BYTES, CONFIG_ENTRIES, DURATION_CEILING, FETCH_TIMEOUT,
-    JWKS_BYTES, JWKS_BYTES_CEILING, JWKS_KEYS, JWKS_KEYS_CEILING, STALE_FOR, TOKEN_BYTES, TOKEN_BYTES_CEILING,
+    CACHE_DURATION, CLOCK_SKEW, CLOCK_SKEW_CEILING, CONFIG_ENTRIES, DURATION_CEILING, FETCH_TIMEOUT, JWKS_BYTES,
+    JWKS_BYTES_CEILING, JWKS_KEYS, JWKS_KEYS_CEILING, STALE_FOR, TOKEN_BYTES, TOKEN_BYTES_CEILING,
 };
 use crate::policy::Policy;
 use crate::signature::KeySet;
@@ -417,15 +416,4 @@ fn header_name(path: &str, raw: &str) -> Result<String> {
         return Err(ConfigError::new(path, format!("`{name}` has a meaning of its own in HTTP, use another header")));
     }
     Ok(name)
-}
-
-/// Reads a document as strict JSON within bounds.
-fn read(document: &[u8]) -> Result<serde_json::Value> {
-    if document.len() > CONFIG_BYTES {
-        return Err(ConfigError::new("", format!("{} bytes, at most {CONFIG_BYTES} were expected", document.len())));
-    }
-    if document.is_empty() {
-        return Err(ConfigError::new("", "the configuration is empty, a JSON object with `providers` was expected"));
-    }
-    json::parse(document).map_err(|error| ConfigError::new("", format!("the configuration is not JSON: {error}")))
 }

@@ -14,7 +14,7 @@ use crate::keystore::{Hint, IssuerId, KeyStore, Lookup};
 use crate::limits::CLAIM_HEADER_BYTES;
 use crate::rejection::{Reason, Violation};
 use crate::request::Request;
-use crate::signature::{Crypto, NoCandidate, VerifiedJws, digest};
+use crate::signature::{Crypto, NoCandidate, Verification, VerifiedJws, digest};
 use crate::time::UnixTime;
 
 /// What the gate remembers between requests.
@@ -342,8 +342,8 @@ fn try_provider<'a>(
     trial.stage = match keys {
         None => Stage::Claimed { jws, claims, signature: SignatureStage::NotChecked },
         Some((alg, keys)) => match VerifiedJws::verify(jws, alg, &keys, crypto) {
-            Ok(jws) => Stage::Proven { claims: ClaimsSet::of(&jws), jws },
-            Err(jws) => {
+            Verification::Valid(jws) => Stage::Proven { claims: ClaimsSet::of(&jws), jws },
+            Verification::Invalid(jws) => {
                 violations
                     .push(Violation::new(Reason::SignatureInvalid, "no key of the issuer verifies the signature"));
                 Stage::Claimed { jws, claims, signature: SignatureStage::Fail }

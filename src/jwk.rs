@@ -157,7 +157,7 @@ impl JwkSet {
                 Ok(members) => match Jwk::from_members(index, &members) {
                     Ok(jwk) => set.keys.push(jwk),
                     Err(why) => {
-                        set.skipped.push(SkippedKey { index, kid: optional(&members, "kid").ok().flatten(), why })
+                        set.skipped.push(SkippedKey { index, kid: optional(&members, "kid").ok().flatten(), why });
                     }
                 },
                 Err(error) => {

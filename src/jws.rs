@@ -196,7 +196,7 @@ fn object(part: &'static str, segment: &[u8]) -> Result<Map<String, Value>, Viol
 fn decode(part: &'static str, segment: &[u8]) -> Result<Vec<u8>, Violation> {
     URL_SAFE_NO_PAD
         .decode(segment)
-        .map_err(|_| malformed(format!("the {part} is not base64url without padding (RFC 7515 §2)")))
+        .map_err(|_| malformed(format!("the {part} is not base64url without padding (RFC 7515 section 2)")))
 }
 
 fn malformed(detail: impl Into<Cow<'static, str>>) -> Violation {

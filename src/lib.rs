@@ -62,5 +62,5 @@ pub use parking::{Parked, Parking};
 pub use rejection::{Reason, Violation};
 pub use reply::{Effects, Forwarded, LocalReply, reject, reply};
 pub use request::Request;
-pub use signature::{Crypto, KeySet, NoCandidate, Portable, VerifiedJws, VerifyingKey};
+pub use signature::{Crypto, KeySet, NoCandidate, Portable, Verification, VerifiedJws, VerifyingKey};
 pub use time::UnixTime;

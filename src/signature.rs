@@ -30,24 +30,21 @@ impl<'t> VerifiedJws<'t> {
     /// Verifies the signature with each of `keys` that fits the token's `alg`, until one does.
     ///
     /// `alg` selects no routine: it is compared with what the key allows, and the key's own kind decides.
-    /// At most [`VERIFICATIONS_PER_REQUEST`] keys are tried.
-    ///
-    /// # Errors
-    /// The token, unverified still.
+    /// At most [`VERIFICATIONS_PER_REQUEST`] keys are tried.     /// Otherwise the token comes back as it was.
     pub fn verify(
         jws: UnverifiedJws<'t>,
         alg: Algorithm,
         keys: &[&VerifyingKey],
         crypto: &dyn Crypto,
-    ) -> Result<Self, UnverifiedJws<'t>> {
+    ) -> Verification<'t> {
         let verifies = |key: &&&VerifyingKey| {
             jws.header().alg == alg.name()
                 && key.fits(alg)
                 && crypto.verify(key, alg, jws.signing_input(), jws.signature())
         };
         match keys.iter().take(VERIFICATIONS_PER_REQUEST).find(verifies) {
-            Some(_) => Ok(Self { jws }),
-            None => Err(jws),
+            Some(_) => Verification::Valid(Self { jws }),
+            None => Verification::Invalid(jws),
         }
     }
 
@@ -55,6 +52,15 @@ impl<'t> VerifiedJws<'t> {
     pub const fn jws(&self) -> &UnverifiedJws<'t> {
         &self.jws
     }
+}
+
+/// What came of checking a signature.
+#[derive(Clone, Debug)]
+pub enum Verification<'t> {
+    /// A key verifies it.
+    Valid(VerifiedJws<'t>),
+    /// No key does.
+    Invalid(UnverifiedJws<'t>),
 }
 
 /// Checks signatures. The host may do it faster than the plugin can.

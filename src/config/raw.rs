@@ -8,7 +8,13 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{ConfigError, read};
+use prost::Message as _;
+use prost_types::value::Kind;
+use serde_json::{Map, Number, Value};
+
+use super::ConfigError;
+use crate::json;
+use crate::limits::{CONFIG_BYTES, JSON_DEPTH};
 
 /// The whole configuration.
 #[derive(Debug, Deserialize)]
@@ -95,7 +101,7 @@ pub struct RawLocalJwks {
     /// The JWK Set, in base64.
     pub inline_bytes: Option<String>,
     /// The JWK Set, as a JSON object.
-    pub inline: Option<serde_json::Map<String, serde_json::Value>>,
+    pub inline: Option<Map<String, Value>>,
 }
 
 /// A header that receives a claim.
@@ -152,6 +158,50 @@ impl RawConfig {
             explain(path, &error.into_inner().to_string())
         })
     }
+}
+
+/// Reads a document within bounds: JSON, or the binary form of `google.protobuf.Struct`. Envoy's documentation
+/// promises JSON for both, and Envoy 1.40 hands a `Struct` over as it is on the wire.
+fn read(document: &[u8]) -> Result<Value, ConfigError> {
+    let refused = |message: String| ConfigError { path: String::new(), message };
+    if document.len() > CONFIG_BYTES {
+        return Err(refused(format!("{} bytes, at most {CONFIG_BYTES} were expected", document.len())));
+    }
+    if document.is_empty() {
+        return Err(refused("the configuration is empty, a JSON object with `providers` was expected".to_owned()));
+    }
+    json::parse(document).or_else(|error| {
+        prost_types::Struct::decode(document)
+            .ok()
+            .and_then(|members| object(members, JSON_DEPTH))
+            .ok_or_else(|| refused(format!("the configuration is not JSON: {error}")))
+    })
+}
+
+/// The JSON object that a `Struct` stands for; nothing if it is nested deeper than `depth`.
+fn object(members: prost_types::Struct, depth: usize) -> Option<Value> {
+    let members = members.fields.into_iter().map(|(name, member)| Some((name, value(member, depth)?)));
+    members.collect::<Option<Map<_, _>>>().map(Value::Object)
+}
+
+fn value(value: prost_types::Value, depth: usize) -> Option<Value> {
+    match value.kind? {
+        Kind::NullValue(_) => Some(Value::Null),
+        Kind::BoolValue(value) => Some(Value::Bool(value)),
+        Kind::StringValue(value) => Some(Value::String(value)),
+        Kind::NumberValue(value) => number(value).map(Value::Number),
+        Kind::StructValue(members) => object(members, depth.checked_sub(1)?),
+        Kind::ListValue(list) => {
+            let depth = depth.checked_sub(1)?;
+            list.values.into_iter().map(|item| self::value(item, depth)).collect::<Option<Vec<_>>>().map(Value::Array)
+        }
+    }
+}
+
+/// Every number of a `Struct` is a double; those that were whole when typed are whole again.
+fn number(value: f64) -> Option<Number> {
+    let whole = format!("{value:.0}").parse::<i64>().ok().filter(|_| value.fract() == 0.0);
+    whole.map(Number::from).or_else(|| Number::from_f64(value))
 }
 
 /// Fields of `jwt_authn` that a WebAssembly filter cannot honour, and what to use instead.
