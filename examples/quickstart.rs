@@ -8,6 +8,8 @@
 //! Sets up everything by itself: the plugin, an Envoy (found or fetched), an issuer that publishes its keys over HTTP,
 //! and an upstream that tells what it received. Exits with 1 if any outcome is not the expected one.
 
+#![allow(clippy::print_stdout, reason = "the table is what this program is for")]
+
 use std::error::Error;
 use std::io;
 use std::process::ExitCode;
@@ -131,19 +133,19 @@ fn cases(key: &Key) -> Vec<Case> {
 impl Case {
     fn new(request: &'static str, token: Option<String>) -> Self {
         let expected = Outcome { status: 0, reason: String::new(), upstream: String::new() };
-        Case { request, path: "/orders", token, spoofs_user: false, expected }
+        Self { request, path: "/orders", token, spoofs_user: false, expected }
     }
 
     fn spoofing(self, path: &'static str) -> Self {
-        Case { path, spoofs_user: true, ..self }
+        Self { path, spoofs_user: true, ..self }
     }
 
     fn allowed(self, upstream: &str) -> Self {
-        Case { expected: Outcome { status: 200, reason: "-".into(), upstream: upstream.into() }, ..self }
+        Self { expected: Outcome { status: 200, reason: "-".into(), upstream: upstream.into() }, ..self }
     }
 
     fn rejected(self, reason: &str) -> Self {
-        Case { expected: Outcome { status: 401, reason: reason.into(), upstream: "nothing".into() }, ..self }
+        Self { expected: Outcome { status: 401, reason: reason.into(), upstream: "nothing".into() }, ..self }
     }
 
     fn request<'g>(&self, gate: &'g Gate) -> Request<'g> {
@@ -153,14 +155,9 @@ impl Case {
     }
 
     fn curl(&self, gate: &Gate) -> String {
-        let mut line = format!("curl -i http://{}{}", gate.addr(), self.path);
-        if self.spoofs_user {
-            line += " -H 'x-user: admin'";
-        }
-        if let Some(token) = &self.token {
-            line += &format!(" -H 'authorization: Bearer {token}'");
-        }
-        line
+        let spoofed = if self.spoofs_user { " -H 'x-user: admin'" } else { "" };
+        let token = self.token.as_ref().map(|token| format!(" -H 'authorization: Bearer {token}'"));
+        format!("curl -i http://{}{}{spoofed}{}", gate.addr(), self.path, token.unwrap_or_default())
     }
 }
 

@@ -290,7 +290,7 @@ fn requests_wait_for_the_first_keys() {
     let key = Key::new(Algorithm::ES256, "ec");
     let issuer = Issuer::start(&[&key]);
     issuer.behave(Behaviour::Hang);
-    let gate = remote(&issuer, json!({}), 2);
+    let gate = remote(&issuer, &json!({}), 2);
     let token = key.sign(&claims());
     std::thread::scope(|scope| {
         let waiting = scope
@@ -313,7 +313,7 @@ fn no_more_requests_wait_than_allowed() {
     let key = Key::new(Algorithm::ES256, "ec");
     let issuer = Issuer::start(&[&key]);
     issuer.behave(Behaviour::Hang);
-    let gate = remote(&issuer, json!({}), 1);
+    let gate = remote(&issuer, &json!({}), 1);
     let token = key.sign(&claims());
     let answers = std::thread::scope(|scope| {
         let waiting =
@@ -339,7 +339,7 @@ fn an_outage_is_never_a_bad_token() {
     for failure in failures {
         let issuer = Issuer::start(&[&key]);
         issuer.behave(failure);
-        let gate = remote(&issuer, json!({}), 2);
+        let gate = remote(&issuer, &json!({}), 2);
         for token in [key.sign(&claims()), tampered(&key.sign(&claims()))] {
             check_unavailable(&gate.get("/").bearer(&token).send());
         }
@@ -357,7 +357,7 @@ fn keys_outlive_a_failing_issuer() {
     let key = Key::new(Algorithm::ES256, "ec");
     let issuer = Issuer::start(&[&key]);
     // One worker: each fetches for itself, and a second one might not have, yet.
-    let gate = remote(&issuer, json!({ "cache_duration": "1s" }), 1);
+    let gate = remote(&issuer, &json!({ "cache_duration": "1s" }), 1);
     let token = key.sign(&claims());
     assert_eq!(gate.get("/").bearer(&token).send().status, 200);
     issuer.behave(Behaviour::Status(500));
@@ -397,7 +397,7 @@ fn ten_thousand_mixed_requests() {
     const REQUESTS: usize = 10_000;
     let keys = [Key::new(Algorithm::RS256, "rsa"), Key::new(Algorithm::ES256, "ec"), Key::new(Algorithm::EdDSA, "ed")];
     let issuer = Issuer::start(&keys.each_ref());
-    let gate = remote(&issuer, json!({ "cache_duration": "1s" }), 2);
+    let gate = remote(&issuer, &json!({ "cache_duration": "1s" }), 2);
 
     let mut requests: Vec<(Vec<u8>, Option<String>)> = Vec::new();
     let mut tokens = Vec::new();
@@ -570,7 +570,7 @@ fn inline(keys: &[&Key]) -> Value {
 
 /// The same with keys from `issuer`. The fetch may take long: a test ends a wait, not the clock.
 #[track_caller]
-fn remote(issuer: &Issuer, settings: Value, concurrency: usize) -> Gate {
+fn remote(issuer: &Issuer, settings: &Value, concurrency: usize) -> Gate {
     let mut configuration = inline(&[]);
     let provider = configuration["providers"]["corp"].as_object_mut().unwrap();
     provider.remove("local_jwks");
