@@ -8,6 +8,8 @@
 //! Sets up everything by itself: the plugin, an Envoy (found or fetched), an issuer that publishes its keys over HTTP,
 //! and an upstream that tells what it received. Exits with 1 if any outcome is not the expected one.
 
+#![allow(clippy::print_stdout, reason = "the table is what this program is for")]
+
 use std::error::Error;
 use std::io;
 use std::process::ExitCode;
@@ -56,9 +58,7 @@ fn run(serve: bool) -> Result<bool, Box<dyn Error>> {
     eprintln!("building the plugin and starting Envoy (the first time, this takes a few minutes) ...");
     let key = Key::new(Algorithm::RS256, "2026-01");
     let issuer = Issuer::start(&[&key]);
-    let gate = Gate::plugin(&configuration(&issuer))
-        .cluster("idp", issuer.addr())
-        .start()?;
+    let gate = Gate::plugin(&configuration(&issuer)).cluster("idp", issuer.addr()).start()?;
     println!("\nEnvoy with claimgate.wasm listens on http://{}\n", gate.addr());
 
     let cases = cases(&key);
@@ -66,30 +66,16 @@ fn run(serve: bool) -> Result<bool, Box<dyn Error>> {
     print_table(&cases, &outcomes);
 
     let fetched = issuer.fetches() > 0;
-    println!(
-        "\nThe plugin fetched the key set from {}: {} time(s).",
-        issuer.url(),
-        issuer.fetches()
-    );
-    let as_expected = fetched
-        && cases
-            .iter()
-            .zip(&outcomes)
-            .all(|(case, outcome)| case.expected == *outcome);
+    println!("\nThe plugin fetched the key set from {}: {} time(s).", issuer.url(), issuer.fetches());
+    let as_expected = fetched && cases.iter().zip(&outcomes).all(|(case, outcome)| case.expected == *outcome);
     println!(
         "{}",
-        if as_expected {
-            "Every outcome is the expected one."
-        } else {
-            "NOT every outcome is the expected one."
-        }
+        if as_expected { "Every outcome is the expected one." } else { "NOT every outcome is the expected one." }
     );
 
     if serve {
         println!("\nTry it; Ctrl-C or the end of the input stops it. The tokens are for development.\n");
-        cases
-            .iter()
-            .for_each(|case| println!("# {}\n{}\n", case.request, case.curl(&gate)));
+        cases.iter().for_each(|case| println!("# {}\n{}\n", case.request, case.curl(&gate)));
         io::copy(&mut io::stdin(), &mut io::sink())?;
     }
     Ok(as_expected)
@@ -138,83 +124,40 @@ fn cases(key: &Key) -> Vec<Case> {
         Case::new("tampered", Some(tampered(&valid))).rejected("signature_invalid"),
         Case::new("alg: none", Some(unsecured(&claims))).rejected("algorithm_not_allowed"),
         Case::new("RS256 as HS256, public key as secret", Some(confused)).rejected("algorithm_not_allowed"),
-        Case::new("x-user: admin, valid token", Some(valid))
-            .spoofing("/orders")
-            .allowed("x-user: alice"),
-        Case::new("x-user: admin, no token, open path", None)
-            .spoofing("/public")
-            .allowed("no x-user"),
-        Case::new("x-user: admin, no token", None)
-            .spoofing("/orders")
-            .rejected("header_missing"),
+        Case::new("x-user: admin, valid token", Some(valid)).spoofing("/orders").allowed("x-user: alice"),
+        Case::new("x-user: admin, no token, open path", None).spoofing("/public").allowed("no x-user"),
+        Case::new("x-user: admin, no token", None).spoofing("/orders").rejected("header_missing"),
     ]
 }
 
 impl Case {
     fn new(request: &'static str, token: Option<String>) -> Self {
-        let expected = Outcome {
-            status: 0,
-            reason: String::new(),
-            upstream: String::new(),
-        };
-        Case {
-            request,
-            path: "/orders",
-            token,
-            spoofs_user: false,
-            expected,
-        }
+        let expected = Outcome { status: 0, reason: String::new(), upstream: String::new() };
+        Self { request, path: "/orders", token, spoofs_user: false, expected }
     }
 
     fn spoofing(self, path: &'static str) -> Self {
-        Case {
-            path,
-            spoofs_user: true,
-            ..self
-        }
+        Self { path, spoofs_user: true, ..self }
     }
 
     fn allowed(self, upstream: &str) -> Self {
-        Case {
-            expected: Outcome {
-                status: 200,
-                reason: "-".into(),
-                upstream: upstream.into(),
-            },
-            ..self
-        }
+        Self { expected: Outcome { status: 200, reason: "-".into(), upstream: upstream.into() }, ..self }
     }
 
     fn rejected(self, reason: &str) -> Self {
-        Case {
-            expected: Outcome {
-                status: 401,
-                reason: reason.into(),
-                upstream: "nothing".into(),
-            },
-            ..self
-        }
+        Self { expected: Outcome { status: 401, reason: reason.into(), upstream: "nothing".into() }, ..self }
     }
 
     fn request<'g>(&self, gate: &'g Gate) -> Request<'g> {
         let request = gate.get(self.path);
-        let request = if self.spoofs_user {
-            request.header("x-user", "admin")
-        } else {
-            request
-        };
+        let request = if self.spoofs_user { request.header("x-user", "admin") } else { request };
         self.token.iter().fold(request, |request, token| request.bearer(token))
     }
 
     fn curl(&self, gate: &Gate) -> String {
-        let mut line = format!("curl -i http://{}{}", gate.addr(), self.path);
-        if self.spoofs_user {
-            line += " -H 'x-user: admin'";
-        }
-        if let Some(token) = &self.token {
-            line += &format!(" -H 'authorization: Bearer {token}'");
-        }
-        line
+        let spoofed = if self.spoofs_user { " -H 'x-user: admin'" } else { "" };
+        let token = self.token.as_ref().map(|token| format!(" -H 'authorization: Bearer {token}'"));
+        format!("curl -i http://{}{}{spoofed}{}", gate.addr(), self.path, token.unwrap_or_default())
     }
 }
 
@@ -229,11 +172,7 @@ fn observe(answer: &Answer) -> Outcome {
             _ => format!("{:?}", echo.headers),
         },
     };
-    Outcome {
-        status: answer.status,
-        reason: answer.reason().unwrap_or_else(|| "-".into()),
-        upstream,
-    }
+    Outcome { status: answer.status, reason: answer.reason().unwrap_or_else(|| "-".into()), upstream }
 }
 
 fn print_table(cases: &[Case], outcomes: &[Outcome]) {
@@ -244,10 +183,7 @@ fn print_table(cases: &[Case], outcomes: &[Outcome]) {
     println!("{}", row(&"-".repeat(38), "------", &"-".repeat(22), &"-".repeat(16)));
     for (case, outcome) in cases.iter().zip(outcomes) {
         let show = |outcome: &Outcome, request| {
-            println!(
-                "{}",
-                row(request, &outcome.status.to_string(), &outcome.reason, &outcome.upstream)
-            );
+            println!("{}", row(request, &outcome.status.to_string(), &outcome.reason, &outcome.upstream));
         };
         show(outcome, case.request);
         if case.expected != *outcome {

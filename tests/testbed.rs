@@ -23,48 +23,24 @@ fn a_request_passes_as_it_was_sent() {
         .body("body")
         .send();
     let echo = answer.echo.unwrap();
-    assert_eq!(
-        (answer.status, echo.method.as_str(), echo.path.as_str()),
-        (200, "PUT", "/a/%62?c=d&c=e")
-    );
+    assert_eq!((answer.status, echo.method.as_str(), echo.path.as_str()), (200, "PUT", "/a/%62?c=d&c=e"));
     assert_eq!(echo.headers_named("x-twice"), ["1", "2"]);
     assert_eq!(echo.body.as_deref(), Some("body"));
     let received = gate.upstream().received();
-    assert!(
-        received[0]
-            .headers
-            .contains(&("x-bytes".to_owned(), b"\xff\xfe".to_vec()))
-    );
+    assert!(received[0].headers.contains(&("x-bytes".to_owned(), b"\xff\xfe".to_vec())));
 
-    assert_eq!(
-        gate.get("/large").header("x-large", vec![b'a'; 90 << 10]).send().status,
-        200
-    );
+    assert_eq!(gate.get("/large").header("x-large", vec![b'a'; 90 << 10]).send().status, 200);
     let raw = gate.raw(b"GET /raw HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
-    assert!(
-        raw.starts_with(b"HTTP/1.1 200 OK\r\n"),
-        "{}",
-        String::from_utf8_lossy(&raw)
-    );
+    assert!(raw.starts_with(b"HTTP/1.1 200 OK\r\n"), "{}", String::from_utf8_lossy(&raw));
     let raw = gate.raw(b"\x00 / HTTP/1.1\r\n\r\n");
     assert!(raw.starts_with(b"HTTP/1.1 400 "), "{}", String::from_utf8_lossy(&raw));
 
     let log = gate.access_log();
     let expected = json!({ "status": 200, "details": "via_upstream", "reason": null, "method": "GET", "path": "/raw" });
     let line = log.iter().find(|line| line["path"] == "/raw").unwrap();
-    assert!(
-        expected
-            .as_object()
-            .unwrap()
-            .iter()
-            .all(|(name, value)| line[name] == *value),
-        "{line}"
-    );
+    assert!(expected.as_object().unwrap().iter().all(|(name, value)| line[name] == *value), "{line}");
     assert_eq!(log.len(), 4);
-    assert!(
-        gate.stat("cluster.upstream.upstream_rq_200")
-            .is_some_and(|count| count == 3)
-    );
+    assert!(gate.stat("cluster.upstream.upstream_rq_200").is_some_and(|count| count == 3));
     assert!(gate.prometheus().contains("envoy_server_live"));
     assert_eq!(gate.trap(), None);
 }
@@ -72,13 +48,8 @@ fn a_request_passes_as_it_was_sent() {
 #[test]
 fn tokens_of_every_algorithm_are_sound() {
     use Algorithm::*;
-    let algorithms = [
-        RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, EdDSA, HS256, HS384, HS512,
-    ];
-    let keys: Vec<Key> = algorithms
-        .iter()
-        .map(|&algorithm| Key::new(algorithm, &format!("{algorithm:?}")))
-        .collect();
+    let algorithms = [RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, EdDSA, HS256, HS384, HS512];
+    let keys: Vec<Key> = algorithms.iter().map(|&algorithm| Key::new(algorithm, &format!("{algorithm:?}"))).collect();
     let set = key_set(&keys.iter().collect::<Vec<_>>());
     let gate = native(json!({ "inline_string": set.to_string() }), None);
     let claims = claims();
@@ -94,18 +65,10 @@ fn forged_tokens_are_refused_by_another_verifier_too() {
     let gate = native(json!({ "inline_string": key_set(&[&key]).to_string() }), None);
     check(&gate, &key.sign(&claims), 200);
     check(&gate, &unsecured(&claims), 401);
-    check(
-        &gate,
-        &Key::from_secret(Algorithm::HS256, "a", key.public_pem().as_bytes()).sign(&claims),
-        401,
-    );
+    check(&gate, &Key::from_secret(Algorithm::HS256, "a", key.public_pem().as_bytes()).sign(&claims), 401);
     check(&gate, &Key::new(Algorithm::RS256, "b").with_kid("a").sign(&claims), 401);
     check(&gate, &key.clone().with_algorithm(Algorithm::PS256).sign(&claims), 401);
-    check(
-        &gate,
-        &key.sign_with_header(&json!({ "alg": "RS256", "kid": "unknown" }), &claims),
-        401,
-    );
+    check(&gate, &key.sign_with_header(&json!({ "alg": "RS256", "kid": "unknown" }), &claims), 401);
     check(&gate, &key.sign_bytes(b"{", b"\0\xff"), 401);
     check(&gate, &format!("{}.", encode_part(b"{}")), 401);
 }
@@ -120,9 +83,7 @@ fn the_issuer_fails_as_told() {
 
     std::thread::scope(|scope| {
         let waiting = scope.spawn(|| gate.get("/").bearer(&old.sign(&claims)).send());
-        eventually("the issuer is asked for its keys", || {
-            (issuer.fetches() == 1).then_some(())
-        });
+        eventually("the issuer is asked for its keys", || (issuer.fetches() == 1).then_some(()));
         issuer.send_headers(&[("etag", "\"1\"")]);
         issuer.behave(Behaviour::Serve);
         assert_eq!(waiting.join().unwrap().status, 200);
@@ -132,11 +93,7 @@ fn the_issuer_fails_as_told() {
 
     let client = |behaviour: Behaviour| {
         issuer.behave(behaviour);
-        native(json!(null), Some(&issuer))
-            .get("/")
-            .bearer(&new.sign(&claims))
-            .send()
-            .status
+        native(json!(null), Some(&issuer)).get("/").bearer(&new.sign(&claims)).send().status
     };
     issuer.publish(&[&new]);
     assert_eq!(client(Behaviour::Status(500)), 401);
@@ -157,9 +114,7 @@ fn a_refused_configuration_is_told_by_envoy() {
 #[test]
 fn requests_run_in_parallel_and_in_order() {
     let gate = Gate::open().start().unwrap();
-    let paths = gate.in_parallel(4, 200, |client, number| {
-        client.get(&format!("/{number}")).send().echo.unwrap().path
-    });
+    let paths = gate.in_parallel(4, 200, |client, number| client.get(&format!("/{number}")).send().echo.unwrap().path);
     assert_eq!(paths, (0..200).map(|number| format!("/{number}")).collect::<Vec<_>>());
     assert_eq!(gate.upstream().received().len(), 200);
 }
@@ -179,9 +134,5 @@ fn native(local: Value, issuer: Option<&Issuer>) -> Gate {
     }
     let rule = json!({ "match": { "prefix": "/" }, "requires": { "provider_name": "corp" } });
     let gate = Gate::native(&json!({ "providers": { "corp": provider }, "rules": [rule] }));
-    issuer
-        .iter()
-        .fold(gate, |gate, issuer| gate.cluster("idp", issuer.addr()))
-        .start()
-        .unwrap()
+    issuer.iter().fold(gate, |gate, issuer| gate.cluster("idp", issuer.addr())).start().unwrap()
 }

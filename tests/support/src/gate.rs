@@ -115,9 +115,7 @@ impl Gate {
         let work = || {
             let client = Client::keeping_alive(self.address);
             let numbers = std::iter::from_fn(|| Some(next.fetch_add(1, Ordering::Relaxed)).filter(|n| *n < count));
-            numbers
-                .map(|number| (number, request(&client, number)))
-                .collect::<Vec<_>>()
+            numbers.map(|number| (number, request(&client, number))).collect::<Vec<_>>()
         };
         let mut results = thread::scope(|scope| {
             let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
@@ -152,10 +150,7 @@ impl Gate {
         let deadline = Instant::now() + DEADLINE;
         loop {
             let text = fs::read_to_string(&path).unwrap_or_default();
-            let lines: Vec<Value> = text
-                .lines()
-                .filter_map(|line| serde_json::from_str(line).ok())
-                .collect();
+            let lines: Vec<Value> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
             if lines.len() as u64 >= begun || Instant::now() > deadline {
                 return lines;
             }
@@ -171,9 +166,7 @@ impl Gate {
     /// One counter or gauge.
     pub fn stat(&self, name: &str) -> Option<u64> {
         let stats = self.stats();
-        let value = stats
-            .lines()
-            .find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))?;
+        let value = stats.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))?;
         value.parse().ok()
     }
 
@@ -190,9 +183,7 @@ impl Gate {
             return Some(format!("envoy has ended: {status}\n{}", envoy.log()));
         }
         let log = envoy.log();
-        log.lines()
-            .find(|line| TRAPS.iter().any(|trap| line.contains(trap)))
-            .map(str::to_owned)
+        log.lines().find(|line| TRAPS.iter().any(|trap| line.contains(trap))).map(str::to_owned)
     }
 
     fn envoy(&self) -> MutexGuard<'_, Envoy> {
@@ -202,12 +193,7 @@ impl Gate {
 
 impl Builder {
     fn new(filter: Filter) -> Self {
-        Builder {
-            filter,
-            carrier: Carrier::default(),
-            concurrency: 2,
-            clusters: Vec::new(),
-        }
+        Builder { filter, carrier: Carrier::default(), concurrency: 2, clusters: Vec::new() }
     }
 
     /// How Envoy is given the plugin's configuration.
@@ -237,13 +223,7 @@ impl Builder {
         let mut envoy = Envoy::start(bootstrap, self.concurrency)?;
         let (admin, address) = wait_until_ready(&mut envoy)?;
         let client = Client::new(address);
-        Ok(Gate {
-            envoy: Mutex::new(envoy),
-            admin,
-            client,
-            address,
-            upstream,
-        })
+        Ok(Gate { envoy: Mutex::new(envoy), admin, client, address, upstream })
     }
 
     fn http_filter(&self) -> Result<Option<Value>, String> {
@@ -293,6 +273,8 @@ impl Builder {
                             "stat_prefix": "gate",
                             // Above 90 KB, so that hostile headers reach the filter.
                             "max_request_headers_kb": 192,
+                            // How long Envoy keeps a connection open that it wants to close: a second by default.
+                            "delayed_close_timeout": "0.02s",
                             "access_log": [{
                                 "name": "file",
                                 "typed_config": {
@@ -382,9 +364,7 @@ fn listener_address(admin: &Client) -> Option<SocketAddr> {
     }
     let listeners = admin.get("/listeners?format=json").try_send().ok()?.json();
     let address = &listeners["listener_statuses"][0]["local_address"]["socket_address"];
-    format!("{}:{}", address["address"].as_str()?, address["port_value"])
-        .parse()
-        .ok()
+    format!("{}:{}", address["address"].as_str()?, address["port_value"]).parse().ok()
 }
 
 fn cluster(name: &str, address: SocketAddr) -> Value {
@@ -407,9 +387,4 @@ const FREE_PORT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0
 const ACCESS_LOG: &str = "access.log";
 /// What Envoy prints when WebAssembly code traps: `proxy-wasm-cpp-host` (`src/v8/v8.cc`, `src/wasm.cc`), and Rust's own
 /// panic message.
-const TRAPS: &[&str] = &[
-    "Function: proxy_on_",
-    "Uncaught RuntimeError",
-    "Wasm VM failed",
-    "panicked at",
-];
+const TRAPS: &[&str] = &["Function: proxy_on_", "Uncaught RuntimeError", "Wasm VM failed", "panicked at"];

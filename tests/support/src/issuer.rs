@@ -53,10 +53,7 @@ impl Issuer {
     }
 
     pub fn start_at(path: &str, keys: &[&Key]) -> Self {
-        let (plan, seen_plan) = watch::channel(Plan {
-            document: document(keys),
-            ..Plan::default()
-        });
+        let (plan, seen_plan) = watch::channel(Plan { document: document(keys), ..Plan::default() });
         let received = Arc::new(Mutex::new(Vec::new()));
         let (log, own_path) = (received.clone(), path.to_owned());
         let server = Server::start(move |request: Received| {
@@ -65,21 +62,9 @@ impl Issuer {
                 log.lock().expect("no handler panics").push(request);
             }
             let plan = seen_plan.clone();
-            async move {
-                if known {
-                    answer(plan).await
-                } else {
-                    empty(StatusCode::NOT_FOUND)
-                }
-            }
+            async move { if known { answer(plan).await } else { empty(StatusCode::NOT_FOUND) } }
         });
-        Issuer {
-            address: server.address(),
-            server: Mutex::new(server),
-            path: path.to_owned(),
-            plan,
-            received,
-        }
+        Issuer { address: server.address(), server: Mutex::new(server), path: path.to_owned(), plan, received }
     }
 
     pub fn addr(&self) -> SocketAddr {
@@ -134,11 +119,7 @@ fn document(keys: &[&Key]) -> Bytes {
 
 async fn answer(mut plan: watch::Receiver<Plan>) -> Response {
     // An error means that the issuer is being dropped, and then nobody reads the answer.
-    let Ok(current) = plan
-        .wait_for(|plan| plan.behaviour != Behaviour::Hang)
-        .await
-        .map(|plan| plan.clone())
-    else {
+    let Ok(current) = plan.wait_for(|plan| plan.behaviour != Behaviour::Hang).await.map(|plan| plan.clone()) else {
         return empty(StatusCode::SERVICE_UNAVAILABLE);
     };
     let mut response = match current.behaviour {
@@ -147,23 +128,15 @@ async fn answer(mut plan: watch::Receiver<Plan>) -> Response {
         Behaviour::SlowBody => Response::new(slow(current.document, plan)),
         Behaviour::Serve | Behaviour::Hang | Behaviour::Refuse => Response::new(Body::from(current.document)),
     };
-    response
-        .headers_mut()
-        .insert("content-type", HeaderValue::from_static("application/jwk-set+json"));
+    response.headers_mut().insert("content-type", HeaderValue::from_static("application/jwk-set+json"));
     response.headers_mut().extend(current.headers);
     response
 }
 
 fn slow(document: Bytes, mut plan: watch::Receiver<Plan>) -> Body {
-    let (first, second) = (
-        document.slice(..document.len() / 2),
-        document.slice(document.len() / 2..),
-    );
-    let rest = stream::once(async move {
-        plan.wait_for(|plan| plan.behaviour != Behaviour::SlowBody)
-            .await
-            .map(|_| second)
-    });
+    let (first, second) = (document.slice(..document.len() / 2), document.slice(document.len() / 2..));
+    let rest =
+        stream::once(async move { plan.wait_for(|plan| plan.behaviour != Behaviour::SlowBody).await.map(|_| second) });
     Body::from_stream(stream::iter([Ok(first)]).chain(rest))
 }
 

@@ -27,31 +27,18 @@ impl Key {
     pub fn new(algorithm: Algorithm, kid: &str) -> Self {
         static MADE: LazyLock<Mutex<HashMap<(String, String), EncodingKey>>> = LazyLock::new(Mutex::default);
         let mut made = MADE.lock().expect("key generation does not panic");
-        let private = made
-            .entry((format!("{algorithm:?}"), kid.to_owned()))
-            .or_insert_with(|| generate(algorithm));
-        Key {
-            algorithm,
-            kid: kid.to_owned(),
-            private: private.clone(),
-        }
+        let private = made.entry((format!("{algorithm:?}"), kid.to_owned())).or_insert_with(|| generate(algorithm));
+        Key { algorithm, kid: kid.to_owned(), private: private.clone() }
     }
 
     /// A symmetric key with the given secret, such as another key's public half.
     pub fn from_secret(algorithm: Algorithm, kid: &str, secret: &[u8]) -> Self {
-        Key {
-            algorithm,
-            kid: kid.to_owned(),
-            private: EncodingKey::from_secret(secret),
-        }
+        Key { algorithm, kid: kid.to_owned(), private: EncodingKey::from_secret(secret) }
     }
 
     /// The same private key under another `kid`.
     pub fn with_kid(self, kid: &str) -> Self {
-        Key {
-            kid: kid.to_owned(),
-            ..self
-        }
+        Key { kid: kid.to_owned(), ..self }
     }
 
     /// The same private key under another `alg` of its family.
@@ -78,10 +65,7 @@ impl Key {
     /// If this is not an RSA key.
     pub fn public_pem(&self) -> String {
         let private = rsa::RsaPrivateKey::from_pkcs1_der(self.private.as_bytes()).expect("only for RSA keys");
-        private
-            .to_public_key()
-            .to_public_key_pem(p256::pkcs8::LineEnding::LF)
-            .expect("a public key is PEM")
+        private.to_public_key().to_public_key_pem(p256::pkcs8::LineEnding::LF).expect("a public key is PEM")
     }
 
     /// A token with the plain header of an honest issuer.
@@ -110,11 +94,7 @@ pub fn key_set(keys: &[&Key]) -> Value {
 /// An unsecured token (RFC 7519 §6): `alg` is `none` and the signature is empty.
 pub fn unsecured(claims: &Value) -> String {
     let header = json!({ "alg": "none", "typ": "JWT" });
-    format!(
-        "{}.{}.",
-        encode_part(header.to_string().as_bytes()),
-        encode_part(claims.to_string().as_bytes())
-    )
+    format!("{}.{}.", encode_part(header.to_string().as_bytes()), encode_part(claims.to_string().as_bytes()))
 }
 
 /// The token with `sub` exchanged and the signature left as it was.
@@ -123,12 +103,8 @@ pub fn unsecured(claims: &Value) -> String {
 /// If `token` is not a compact JWS with a JSON object as payload.
 pub fn tampered(token: &str) -> String {
     let parts: Vec<&str> = token.split('.').collect();
-    let [header, payload, signature] = parts[..] else {
-        panic!("not a compact JWS")
-    };
-    let payload = BASE64_URL_SAFE_NO_PAD
-        .decode(payload)
-        .expect("the payload is base64url");
+    let [header, payload, signature] = parts[..] else { panic!("not a compact JWS") };
+    let payload = BASE64_URL_SAFE_NO_PAD.decode(payload).expect("the payload is base64url");
     let mut claims: Value = serde_json::from_slice(&payload).expect("the payload is JSON");
     claims["sub"] = "mallory".into();
     format!("{header}.{}.{signature}", encode_part(claims.to_string().as_bytes()))
@@ -141,9 +117,7 @@ pub fn encode_part(bytes: &[u8]) -> String {
 
 /// Now, in seconds since the epoch, as `exp`, `nbf` and `iat` count.
 pub fn unix_time() -> i64 {
-    let elapsed = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .expect("the clock is past 1970");
+    let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is past 1970");
     i64::try_from(elapsed.as_secs()).expect("the clock is before the year 292 billion")
 }
 
@@ -164,10 +138,7 @@ fn generate(algorithm: Algorithm) -> EncodingKey {
         (AlgorithmFamily::Ed, _) => {
             let key = ed25519_dalek::SigningKey::generate(&mut OsRng);
             // Without the public half: `jsonwebtoken` tells the curve by the length of the short form.
-            let key = ed25519_dalek::pkcs8::KeypairBytes {
-                secret_key: key.to_bytes(),
-                public_key: None,
-            };
+            let key = ed25519_dalek::pkcs8::KeypairBytes { secret_key: key.to_bytes(), public_key: None };
             EncodingKey::from_ed_der(key.to_pkcs8_der().expect("a key has a DER form").as_bytes())
         }
         (AlgorithmFamily::Hmac, _) => {

@@ -20,10 +20,7 @@ pub fn plugin() -> Result<PathBuf, String> {
 pub(crate) fn target_directory() -> Result<PathBuf, String> {
     let metadata = run(cargo().args(["metadata", "--no-deps", "--format-version", "1"]))?;
     let metadata: Value = serde_json::from_str(&metadata).map_err(|error| format!("`cargo metadata`: {error}"))?;
-    metadata["target_directory"]
-        .as_str()
-        .map(PathBuf::from)
-        .ok_or_else(|| "`cargo metadata` names no target".into())
+    metadata["target_directory"].as_str().map(PathBuf::from).ok_or_else(|| "`cargo metadata` names no target".into())
 }
 
 /// Runs a command to its end.
@@ -31,29 +28,19 @@ pub(crate) fn target_directory() -> Result<PathBuf, String> {
 /// # Errors
 /// The command and what it printed, unless it succeeded.
 pub(crate) fn run(command: &mut Command) -> Result<String, String> {
-    let output = command
-        .output()
-        .map_err(|error| format!("cannot run {command:?}: {error}"))?;
+    let output = command.output().map_err(|error| format!("cannot run {command:?}: {error}"))?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
     if output.status.success() {
         Ok(text(&output.stdout))
     } else {
-        Err(format!(
-            "{command:?} failed ({}):\n{}\n{}",
-            output.status,
-            text(&output.stdout),
-            text(&output.stderr)
-        ))
+        Err(format!("{command:?} failed ({}):\n{}\n{}", output.status, text(&output.stdout), text(&output.stderr)))
     }
 }
 
 fn build() -> Result<PathBuf, String> {
     add_target()?;
     run(cargo().arg("wasm"))?;
-    Ok(target_directory()?
-        .join(WASM_TARGET)
-        .join("release")
-        .join("claimgate.wasm"))
+    Ok(target_directory()?.join(WASM_TARGET).join("release").join("claimgate.wasm"))
 }
 
 /// `rust-toolchain.toml` asks for the target, but rustup may be told not to install anything by itself.

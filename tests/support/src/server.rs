@@ -25,10 +25,7 @@ pub struct Received {
 impl Received {
     /// The first value of a header, if it is text.
     pub fn header(&self, name: &str) -> Option<&str> {
-        let (_, value) = self
-            .headers
-            .iter()
-            .find(|(known, _)| known.eq_ignore_ascii_case(name))?;
+        let (_, value) = self.headers.iter().find(|(known, _)| known.eq_ignore_ascii_case(name))?;
         std::str::from_utf8(value).ok()
     }
 
@@ -36,19 +33,9 @@ impl Received {
         let (parts, body) = request.into_parts();
         Received {
             method: parts.method.to_string(),
-            path: parts
-                .uri
-                .path_and_query()
-                .map_or_else(|| parts.uri.to_string(), ToString::to_string),
-            headers: parts
-                .headers
-                .iter()
-                .map(|(name, value)| (name.to_string(), value.as_bytes().to_vec()))
-                .collect(),
-            body: to_bytes(body, BODY_LIMIT_BYTES)
-                .await
-                .map(Into::into)
-                .unwrap_or_default(),
+            path: parts.uri.path_and_query().map_or_else(|| parts.uri.to_string(), ToString::to_string),
+            headers: parts.headers.iter().map(|(name, value)| (name.to_string(), value.as_bytes().to_vec())).collect(),
+            body: to_bytes(body, BODY_LIMIT_BYTES).await.map(Into::into).unwrap_or_default(),
         }
     }
 }
@@ -120,9 +107,7 @@ impl Drop for Server {
 fn bind(address: SocketAddr) -> TcpSocket {
     let socket = TcpSocket::new_v4().expect("cannot make a socket");
     socket.set_reuseaddr(true).expect("cannot set SO_REUSEADDR");
-    socket
-        .bind(address)
-        .unwrap_or_else(|error| panic!("cannot bind {address}: {error}"));
+    socket.bind(address).unwrap_or_else(|error| panic!("cannot bind {address}: {error}"));
     socket
 }
 

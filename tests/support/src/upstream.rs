@@ -42,11 +42,8 @@ impl Upstream {
 pub(crate) const ECHO_HEADER: &str = "x-testbed-echo";
 
 fn echo(request: &Received) -> Response {
-    let headers: Vec<Value> = request
-        .headers
-        .iter()
-        .map(|(name, value)| json!([name, String::from_utf8_lossy(value)]))
-        .collect();
+    let headers: Vec<Value> =
+        request.headers.iter().map(|(name, value)| json!([name, String::from_utf8_lossy(value)])).collect();
     let mut body = json!({ "method": request.method, "path": request.path, "headers": headers });
     match std::str::from_utf8(&request.body) {
         Ok(text) => body["body"] = text.into(),
