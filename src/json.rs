@@ -11,7 +11,7 @@ use crate::limits::JSON_DEPTH;
 /// The words of an error for nesting beyond [`JSON_DEPTH`].
 const TOO_DEEP: &str = "nested too deeply";
 
-/// Parses one JSON value without duplicate members, nested at most [`JSON_DEPTH`] deep.
+/// Parses one JSON value without duplicate members, with at most [`JSON_DEPTH`] levels inside the outermost.
 ///
 /// # Errors
 /// What is wrong, with line and column. It may repeat a member's name, never a value.
@@ -64,8 +64,8 @@ struct Strict<'d> {
 
 impl Strict<'_> {
     fn descend<E: de::Error>(self) -> Result<(), E> {
-        self.depth.set(self.depth.get().saturating_add(1));
-        if self.depth.get() > JSON_DEPTH { Err(E::custom(TOO_DEEP)) } else { Ok(()) }
+        let around = self.depth.replace(self.depth.get().saturating_add(1));
+        if around > JSON_DEPTH { Err(E::custom(TOO_DEEP)) } else { Ok(()) }
     }
 
     fn ascend(self) {
@@ -170,8 +170,8 @@ mod tests {
     #[test]
     fn depth_is_bounded() {
         let nested = |n: usize| format!("{}{}", "[".repeat(n), "]".repeat(n));
-        assert!(parse(nested(JSON_DEPTH).as_bytes()).is_ok());
-        refused(&nested(JSON_DEPTH + 1), TOO_DEEP);
+        assert!(parse(nested(1 + JSON_DEPTH).as_bytes()).is_ok());
+        refused(&nested(1 + JSON_DEPTH + 1), TOO_DEEP);
         refused(&nested(100_000), TOO_DEEP);
         // Siblings do not add up.
         let wide = format!("[{}]", vec!["[[]]"; 100].join(","));

@@ -8,7 +8,7 @@ pub const TOKEN_BYTES: usize = 8 * 1024;
 /// Largest value `max_token_bytes` may have, in bytes. Envoy's own default for all headers together is 60 KiB.
 pub const TOKEN_BYTES_CEILING: usize = 64 * 1024;
 
-/// Deepest nesting of arrays and objects read from a token, a key or a configuration.
+/// Deepest nesting of arrays and objects inside the outermost one of a token, a key or a configuration.
 pub const JSON_DEPTH: usize = 32;
 
 /// Largest plugin configuration read, in bytes.
