@@ -96,10 +96,10 @@ mod tests {
         assert!(!parking.park(late));
         parking.remove(&0);
         assert!(parking.park(late));
-        assert_eq!(requests(parking.take_overdue(start)), []);
+        assert_eq!(requests(parking.take_overdue(start)), Vec::<usize>::new());
         let overdue = parking.take_overdue(start.after(PARKED_FOR));
         assert_eq!(requests(overdue), (1..PARKED_REQUESTS).collect::<Vec<_>>());
-        assert_eq!(requests(parking.take_ready(issuer)), []);
+        assert_eq!(requests(parking.take_ready(issuer)), Vec::<usize>::new());
         assert_eq!(requests(parking.take_ready(IssuerId(1))), [9999]);
         assert!(parking.is_empty());
     }

@@ -19,7 +19,7 @@ use crate::limits::{CONFIG_BYTES, JSON_DEPTH};
 /// The whole configuration.
 #[derive(Debug, Deserialize)]
 #[cfg_attr(not(target_family = "wasm"), derive(JsonSchema))]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object")]
 pub struct RawConfig {
     /// Who issues tokens, by a name of your choice.
     pub providers: BTreeMap<String, RawProvider>,
@@ -31,7 +31,7 @@ pub struct RawConfig {
 /// One issuer of tokens, and what is demanded of them.
 #[derive(Debug, Deserialize)]
 #[cfg_attr(not(target_family = "wasm"), derive(JsonSchema))]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object")]
 pub struct RawProvider {
     /// The only `iss` accepted, compared byte for byte. Absent: any.
     pub issuer: Option<String>,
@@ -64,7 +64,7 @@ pub struct RawProvider {
 /// Keys that are fetched.
 #[derive(Debug, Deserialize)]
 #[cfg_attr(not(target_family = "wasm"), derive(JsonSchema))]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object")]
 pub struct RawRemoteJwks {
     /// Where the JWK Set is.
     pub http_uri: RawJwksHttp,
@@ -81,7 +81,7 @@ pub struct RawRemoteJwks {
 /// An address to fetch from.
 #[derive(Debug, Deserialize)]
 #[cfg_attr(not(target_family = "wasm"), derive(JsonSchema))]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object")]
 pub struct RawJwksHttp {
     /// The address: its host and path go into the request.
     pub uri: String,
@@ -94,7 +94,7 @@ pub struct RawJwksHttp {
 /// Keys that stand in the configuration. Exactly one field.
 #[derive(Debug, Deserialize)]
 #[cfg_attr(not(target_family = "wasm"), derive(JsonSchema))]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object")]
 pub struct RawLocalJwks {
     /// The JWK Set, as a string.
     pub inline_string: Option<String>,
@@ -107,7 +107,7 @@ pub struct RawLocalJwks {
 /// A header that receives a claim.
 #[derive(Debug, Deserialize)]
 #[cfg_attr(not(target_family = "wasm"), derive(JsonSchema))]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object")]
 pub struct RawClaimToHeader {
     /// The header.
     pub header_name: String,
@@ -118,7 +118,7 @@ pub struct RawClaimToHeader {
 /// Which requests need what.
 #[derive(Debug, Deserialize)]
 #[cfg_attr(not(target_family = "wasm"), derive(JsonSchema))]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object")]
 pub struct RawRule {
     /// The requests it is for.
     pub r#match: RawMatch,
@@ -129,7 +129,7 @@ pub struct RawRule {
 /// A comparison with the path of a request, without its query. Exactly one field.
 #[derive(Debug, Deserialize)]
 #[cfg_attr(not(target_family = "wasm"), derive(JsonSchema))]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object")]
 pub struct RawMatch {
     /// The path begins so.
     pub prefix: Option<String>,
@@ -140,7 +140,7 @@ pub struct RawMatch {
 /// What a request needs.
 #[derive(Debug, Deserialize)]
 #[cfg_attr(not(target_family = "wasm"), derive(JsonSchema))]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object")]
 pub struct RawRequires {
     /// A token of this provider.
     pub provider_name: String,
@@ -284,6 +284,10 @@ const NOT_YET: [&str; 52] = [
 
 /// Turns the deserializer's words into ours, with the cure.
 fn explain(path: String, message: &str) -> ConfigError {
+    // A string of the wrong type may be a secret in the wrong place: its kind is said and not the string.
+    if let Some((_, expected)) = message.strip_prefix("invalid type: string ").and_then(|m| m.rsplit_once(", expected ")) {
+        return ConfigError { path, message: format!("invalid type: a string, expected {expected}") };
+    }
     let mut quoted = message.split('`').skip(1).step_by(2);
     let (Some(field), true) = (quoted.next(), message.starts_with("unknown field")) else {
         return ConfigError { path, message: message.to_owned() };

@@ -1,0 +1,150 @@
+//! What `design` promises, held by tests: the direction of the modules, what the plugin asks of a host, its size, and
+//! that the README tells of each field and reason there is.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use claimgate::{RawConfig, Reason};
+use serde_json::Value;
+
+/// A module uses only modules above it.
+const FLOW: [&str; 18] = [
+    "limits",
+    "time",
+    "rejection",
+    "json",
+    "request",
+    "extract",
+    "jws",
+    "jwk",
+    "signature",
+    "keystore",
+    "parking",
+    "claims",
+    "policy",
+    "config",
+    "decide",
+    "reply",
+    "observe",
+    "filter",
+];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(path: impl AsRef<Path>) -> String {
+    let path = root().join(path);
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// The source files of a module: its own and those in its folder.
+fn sources(module: &str) -> Vec<PathBuf> {
+    let mut files = vec![root().join(format!("src/{module}.rs"))];
+    if let Ok(folder) = std::fs::read_dir(root().join("src").join(module)) {
+        files.extend(folder.map(|entry| entry.expect("a directory entry").path()));
+    }
+    files
+}
+
+#[test]
+fn modules_use_only_modules_above_them() {
+    let library = read("src/lib.rs");
+    let declared: Vec<&str> = library.lines().filter_map(|line| line.strip_prefix("mod ")?.strip_suffix(';')).collect();
+    assert_eq!(declared, FLOW, "src/lib.rs lists the modules in the order of the flow");
+    for (place, module) in FLOW.iter().enumerate() {
+        for file in sources(module) {
+            let text = std::fs::read_to_string(&file).expect("a source file");
+            for used in text.split("crate::").skip(1) {
+                let used: String = used.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
+                let above = FLOW.iter().position(|module| *module == used);
+                assert!(above.is_some_and(|above| above <= place), "{} uses `{used}`", file.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn crypto_is_named_in_one_module() {
+    for module in FLOW.iter().filter(|module| **module != "signature") {
+        for file in sources(module) {
+            let text = std::fs::read_to_string(&file).expect("a source file");
+            for name in ["jwt_simple", "superboring", "p256", "p384", "ed25519", "sha2", "subtle"] {
+                assert!(!text.contains(&format!("{name}::")), "{} names {name}", file.display());
+            }
+        }
+    }
+}
+
+/// Every host function the SDK can call but those that some host does not have: merely importing one of those stops it
+/// from loading the plugin.
+#[test]
+fn the_plugin_asks_hosts_for_nothing_unusual() {
+    let plugin = std::fs::read(claimgate_testbed::plugin().expect("the plugin is built")).expect("the plugin is read");
+    println!("claimgate.wasm: {} bytes", plugin.len());
+    assert!(plugin.len() <= 1024 * 1024, "claimgate.wasm has {} bytes, at most 1 MiB was expected", plugin.len());
+
+    let (mut imports, mut exports) = (BTreeSet::new(), BTreeSet::new());
+    for payload in wasmparser::Parser::new(0).parse_all(&plugin) {
+        match payload.expect("the plugin is WebAssembly") {
+            wasmparser::Payload::ImportSection(section) => {
+                for import in section.into_imports() {
+                    let import = import.expect("an import");
+                    imports.insert(format!("{}.{}", import.module, import.name));
+                }
+            }
+            wasmparser::Payload::ExportSection(section) => {
+                exports.extend(section.into_iter().map(|export| export.expect("an export").name.to_owned()));
+            }
+            _ => {}
+        }
+    }
+    let allowed = read("tests/imports.txt");
+    let allowed: BTreeSet<String> = allowed.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect();
+    let unusual: Vec<&String> = imports.difference(&allowed).collect();
+    assert!(unusual.is_empty(), "not in tests/imports.txt: {unusual:?}");
+    let stale: Vec<&String> = allowed.difference(&imports).collect();
+    assert!(stale.is_empty(), "no longer imported, in tests/imports.txt still: {stale:?}");
+    for export in ["_initialize", "proxy_abi_version_0_2_1", "proxy_on_configure", "proxy_on_request_headers"] {
+        assert!(exports.contains(export), "{export} is not exported");
+    }
+}
+
+/// The rows of the table under a heading of the README: the first cell of each, without its backticks.
+fn table(readme: &str, heading: &str) -> BTreeSet<String> {
+    let lines = readme.lines().skip_while(|line| *line != heading).skip(1).take_while(|line| !line.starts_with('#'));
+    let cells = lines.filter_map(|line| line.strip_prefix("| `")?.split_once('`').map(|(cell, _)| cell.to_owned()));
+    cells.collect()
+}
+
+#[test]
+fn the_readme_names_each_field_of_the_configuration() {
+    let readme = read("README.md");
+    let schema = serde_json::to_value(schemars::schema_for!(RawConfig)).expect("a schema is JSON");
+    let of = |object: &Value| -> BTreeSet<String> {
+        object["properties"].as_object().expect("an object's schema").keys().cloned().collect()
+    };
+    let defined = |name: &str| of(&schema["$defs"][name]);
+    for (heading, fields) in [
+        ("### `configuration`", of(&schema)),
+        ("### `providers.<name>`", defined("RawProvider")),
+        ("### `remote_jwks`", defined("RawRemoteJwks")),
+        ("### `http_uri`", defined("RawJwksHttp")),
+        ("### `local_jwks`", defined("RawLocalJwks")),
+        ("### `claim_to_headers`", defined("RawClaimToHeader")),
+        ("### `rules`", defined("RawRule")),
+        ("### `match`", defined("RawMatch")),
+        ("### `requires`", defined("RawRequires")),
+    ] {
+        assert_eq!(table(&readme, heading), fields, "the README's table under {heading}");
+    }
+}
+
+#[test]
+fn the_readme_names_each_reason_and_its_status() {
+    let readme = read("README.md");
+    for reason in Reason::ALL {
+        let row = format!("| `{reason}` | {} |", reason.status());
+        assert!(readme.contains(&row), "the README has no row `{row}`");
+    }
+}
