@@ -287,10 +287,11 @@ fn one_bad_key_among_good_ones_is_skipped() {
 #[test]
 fn requests_wait_for_the_first_keys() {
     const REQUESTS: usize = 8;
+    const WORKERS: usize = 2;
     let key = Key::new(Algorithm::ES256, "ec");
     let issuer = Issuer::start(&[&key]);
     issuer.behave(Behaviour::Hang);
-    let gate = remote(&issuer, &json!({}), 2);
+    let gate = remote(&issuer, &json!({}), WORKERS);
     let token = key.sign(&claims());
     std::thread::scope(|scope| {
         let waiting = scope
@@ -302,7 +303,8 @@ fn requests_wait_for_the_first_keys() {
         issuer.behave(Behaviour::Serve);
         assert_eq!(waiting.join().unwrap(), [200; REQUESTS]);
     });
-    assert!(issuer.fetches() <= 2, "{} fetches for {REQUESTS} requests", issuer.fetches());
+    // Each worker fetches for itself, and so does the instance that Envoy keeps on its main thread.
+    assert!(issuer.fetches() <= WORKERS + 1, "{} fetches for {REQUESTS} requests", issuer.fetches());
     finish(&gate);
 }
 
