@@ -287,10 +287,11 @@ fn one_bad_key_among_good_ones_is_skipped() {
 #[test]
 fn requests_wait_for_the_first_keys() {
     const REQUESTS: usize = 8;
+    const WORKERS: usize = 2;
     let key = Key::new(Algorithm::ES256, "ec");
     let issuer = Issuer::start(&[&key]);
     issuer.behave(Behaviour::Hang);
-    let gate = remote(&issuer, &json!({}), 2);
+    let gate = remote(&issuer, &json!({}), WORKERS);
     let token = key.sign(&claims());
     std::thread::scope(|scope| {
         let waiting = scope
@@ -302,7 +303,8 @@ fn requests_wait_for_the_first_keys() {
         issuer.behave(Behaviour::Serve);
         assert_eq!(waiting.join().unwrap(), [200; REQUESTS]);
     });
-    assert!(issuer.fetches() <= 2, "{} fetches for {REQUESTS} requests", issuer.fetches());
+    // Each worker fetches for itself, and so does the instance that Envoy keeps on its main thread.
+    assert!(issuer.fetches() <= WORKERS + 1, "{} fetches for {REQUESTS} requests", issuer.fetches());
     finish(&gate);
 }
 
@@ -376,11 +378,10 @@ fn hostile_bytes_get_an_answer() {
     let key = Key::new(Algorithm::ES256, "ec");
     let gate = start(Gate::plugin(&inline(&[&key])));
     let valid = key.sign(&claims());
-    for bytes in hostile_values(&key) {
+    for (bytes, reason) in hostile_values(&key) {
         let start = String::from_utf8_lossy(&bytes[..bytes.len().min(60)]).into_owned();
         let answer = gate.get("/").header("authorization", &bytes).send();
-        assert!(matches!(answer.status, 400 | 401), "{} for {start}", answer.status);
-        assert!(answer.reason().is_some(), "{start}");
+        assert_eq!(answer.reason().as_deref(), Some(reason), "{start}");
         let answer = gate.get("/").header("x-other", &bytes).bearer(&valid).send();
         assert_eq!(answer.status, 200, "in a header that is not the gate's: {start}");
     }
@@ -399,10 +400,10 @@ fn ten_thousand_mixed_requests() {
     let issuer = Issuer::start(&keys.each_ref());
     let gate = remote(&issuer, &json!({ "cache_duration": "1s" }), 2);
 
-    let mut requests: Vec<(Vec<u8>, Option<String>)> = Vec::new();
+    let mut requests: Vec<(Vec<u8>, Option<&str>)> = Vec::new();
     let mut tokens = Vec::new();
-    let mut send = |token: String, reason: Option<&str>| {
-        requests.push((format!("Bearer {token}").into_bytes(), reason.map(str::to_owned)));
+    let mut send = |token: String, reason| {
+        requests.push((format!("Bearer {token}").into_bytes(), reason));
         tokens.push(token);
     };
     for key in &keys {
@@ -415,18 +416,15 @@ fn ten_thousand_mixed_requests() {
         send(key.sign_bytes(b"{\"alg\":\"RS256\"", b"{}"), Some("token_malformed"));
     }
     send(unsecured(&claims()), Some("algorithm_not_allowed"));
-    for bytes in hostile_values(&keys[0]).into_iter().filter(|bytes| bytes.len() < 16 << 10) {
-        let reason = gate.get("/").header("authorization", &bytes).send().reason();
-        assert!(reason.is_some(), "{}", String::from_utf8_lossy(&bytes));
-        requests.push((bytes, reason));
-    }
+    let hostile = hostile_values(&keys[1]).into_iter().filter(|(bytes, _)| bytes.len() < 16 << 10);
+    requests.extend(hostile.map(|(bytes, reason)| (bytes, Some(reason))));
 
     let answers = gate.in_parallel(8, REQUESTS, |client, number| {
         client.get("/").header("authorization", &requests[number % requests.len()].0).send()
     });
     for (number, answer) in answers.iter().enumerate() {
         let (_, expected) = &requests[number % requests.len()];
-        assert_eq!(answer.reason(), *expected, "request {number}: {}", answer.text());
+        assert_eq!(answer.reason().as_deref(), *expected, "request {number}: {}", answer.text());
         assert_eq!(answer.echo.is_some(), expected.is_none(), "request {number}");
     }
     for worker in ["worker_0", "worker_1"] {
@@ -580,30 +578,36 @@ fn remote(issuer: &Issuer, settings: &Value, concurrency: usize) -> Gate {
     start(Gate::plugin(&configuration).cluster("idp", issuer.addr()).concurrency(concurrency))
 }
 
-/// Values of the `Authorization` header, none of them good.
-fn hostile_values(key: &Key) -> Vec<Vec<u8>> {
+/// Values of the `Authorization` header, none of them good, and the reason for each.
+fn hostile_values(key: &Key) -> Vec<(Vec<u8>, &'static str)> {
     let header = br#"{"alg":"ES256","kid":"ec"}"#;
-    let deep = |open: &str, close: &str| format!("{{\"a\":{}{}}}", open.repeat(2000), close.repeat(2000));
+    let deep = |depth: usize, open: &str, close: &str| {
+        format!("{{\"a\":{}{}}}", open.repeat(depth), close.repeat(depth)).into_bytes()
+    };
     let bearer = |token: &str| [b"Bearer ", token.as_bytes()].concat();
+    let signed = |header: &[u8], payload: &[u8]| bearer(&key.sign_bytes(header, payload));
     vec![
-        b"\xff\xfe\xfd".to_vec(),
-        b"Bearer \xff\xfe.\x80.\xc3".to_vec(),
-        b"Bearer\ta.b.c".to_vec(),
-        b"Bearer ,,,,".to_vec(),
-        bearer(&"a".repeat(90 << 10)),
-        bearer(&".".repeat(5000)),
-        bearer(&"a.".repeat(2500)),
-        bearer("AAAA.AAAA.AAAA"),
-        bearer(&format!("{}.{}.", encode_part(b"\0\0\0"), encode_part(b"\0"))),
-        bearer(&key.sign_bytes(header, b"{\"sub\":\"\0\"}")),
-        bearer(&key.sign_bytes(header, deep("[", "]").as_bytes())),
-        bearer(&key.sign_bytes(header, deep("{\"a\":", "}").as_bytes())),
-        bearer(&key.sign_bytes(deep("[", "]").as_bytes(), b"{}")),
-        bearer(&key.sign_bytes(b"", b"")),
-        bearer(&key.sign_bytes(header, br#"{"exp":1e400,"iat":-1e400}"#)),
-        bearer(&key.sign_bytes(header, br#"{"exp":99999999999999999999999999}"#)),
-        bearer(&key.sign_bytes(header, br#"{"iss":"\ud800"}"#)),
-        bearer(&key.sign_bytes(br#"{"alg":5,"kid":{},"crit":[]}"#, b"{}")),
+        (b"\xff\xfe\xfd".to_vec(), "header_missing"),
+        (b"Bearer\ta.b.c".to_vec(), "header_missing"),
+        (b"Bearer \xff\xfe.\x80.\xc3".to_vec(), "token_malformed"),
+        (b"Bearer a.b.c,,,,".to_vec(), "token_ambiguous"),
+        (bearer(&"a".repeat(90 << 10)), "token_too_large"),
+        (bearer(&".".repeat(5000)), "token_malformed"),
+        (bearer(&"a.".repeat(2500)), "token_malformed"),
+        (bearer("AAAA.AAAA.AAAA"), "token_malformed"),
+        (bearer(&format!("{}.{}.", encode_part(b"\0\0\0"), encode_part(b"\0"))), "token_malformed"),
+        (signed(header, b"{\"sub\":\"\0\"}"), "token_malformed"),
+        (signed(header, &deep(2000, "[", "]")), "token_malformed"),
+        (signed(header, &deep(800, "{\"a\":", "}")), "token_malformed"),
+        (signed(header, &deep(8000, "[", "]")), "token_too_large"),
+        (signed(&deep(2000, "[", "]"), b"{}"), "token_malformed"),
+        (signed(b"", b""), "token_malformed"),
+        (signed(br#"{"alg":5,"kid":{},"crit":[]}"#, b"{}"), "token_malformed"),
+        (signed(header, br#"{"exp":1e400,"iat":-1e400}"#), "token_malformed"),
+        (signed(header, br#"{"iss":"\ud800"}"#), "token_malformed"),
+        (signed(header, b"{}"), "issuer_mismatch"),
+        (signed(header, br#"{"iss":"https://idp.example.com/","exp":99999999999999999999999999}"#), "claim_malformed"),
+        (signed(header, br#"{"iss":"https://idp.example.com/","exp":"\u0000"}"#), "claim_malformed"),
     ]
 }
 
