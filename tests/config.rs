@@ -64,10 +64,7 @@ fn unknown_fields_are_refused_with_the_nearest_name() {
          `algorithms`, `remote_jwks`, `local_jwks`, `forward`, `forward_payload_header`, `pad_forward_payload_header`, \
          `clock_skew_seconds`, `claim_to_headers`, `max_token_bytes`",
     );
-    refused(
-        &changed(with(remote()), "/xyz", json!(1)),
-        "xyz: unknown field `xyz`, known are `providers`, `rules`",
-    );
+    refused(&changed(with(remote()), "/xyz", json!(1)), "xyz: unknown field `xyz`, known are `providers`, `rules`");
     refused(
         &changed(with(remote()), "/providers/corp/remote_jwks/http_uri/urI", json!("x")),
         "providers.corp.remote_jwks.http_uri.urI: unknown field `urI`, did you mean `uri`? Known are `uri`, `cluster`, \
@@ -102,7 +99,10 @@ fn what_a_wasm_filter_cannot_do_is_said() {
 fn wrong_values_are_refused_with_what_was_expected() {
     let at = |pointer: &str, value: Value| changed(with(remote()), &format!("/providers/corp{pointer}"), value);
     refused(&at("/issuer", json!(1)), "providers.corp.issuer: invalid type: integer `1`, expected a string");
-    refused(&at("/audiences", json!(["a", 1])), "providers.corp.audiences[1]: invalid type: integer `1`, expected a string");
+    refused(
+        &at("/audiences", json!(["a", 1])),
+        "providers.corp.audiences[1]: invalid type: integer `1`, expected a string",
+    );
     refused(&at("/audiences", json!([""])), "providers.corp.audiences[0]: empty, an audience was expected");
     refused(
         &at("/clock_skew_seconds", json!(86401)),
@@ -218,7 +218,8 @@ fn a_secret_in_the_configuration_is_not_repeated() {
     ] {
         for jwks in [json!({"inline_string": set.to_string()}), json!({"inline": set})] {
             let configuration = with(json!({"local_jwks": jwks})).to_string();
-            let error = Config::parse(configuration.as_bytes()).expect_err("a bad configuration was accepted").to_string();
+            let error =
+                Config::parse(configuration.as_bytes()).expect_err("a bad configuration was accepted").to_string();
             assert!(!error.contains(secret), "{error}");
         }
     }

@@ -4,8 +4,10 @@ use claimgate::{
     Allow, Because, Config, Decision, Effects, KeyStore, Portable, Reason, Request, State, UnixTime, decide, explain,
     reply,
 };
+use claimgate_testbed::Algorithm::{
+    ES256, ES384, EdDSA, HS256, HS384, HS512, PS256, PS384, PS512, RS256, RS384, RS512,
+};
 use claimgate_testbed::{Key, key_set, tampered, unsecured};
-use claimgate_testbed::Algorithm::{ES256, ES384, EdDSA, HS256, HS384, HS512, PS256, PS384, PS512, RS256, RS384, RS512};
 use serde_json::{Value, json};
 
 const NOW: u64 = 1_800_000_000;
@@ -239,7 +241,8 @@ fn claims_are_held_against_the_policy() {
 #[test]
 fn clocks_may_differ_by_the_skew_and_no_more() {
     let rsa = rsa();
-    for (skew, settings) in [(60, json!({})), (0, json!({"clock_skew_seconds": 0})), (5, json!({"clock_skew_seconds": 5}))]
+    for (skew, settings) in
+        [(60, json!({})), (0, json!({"clock_skew_seconds": 0})), (5, json!({"clock_skew_seconds": 5}))]
     {
         let mut gate = Gate::new(&[&rsa], settings);
         let mut check = |changes: Value, expected: &str| gate.check(&rsa.sign(&claims_with(changes)), expected);
@@ -281,7 +284,10 @@ fn size_and_form() {
     gate.check(&rsa.sign_bytes(br#"{"alg":"RS256","kid":"rsa-1"}"#, deep.as_bytes()), "token_malformed");
     assert_eq!(gate.reasons(&request(&[])), "header_missing");
     assert_eq!(gate.reasons(&request(&[("authorization", "Basic YTpi")])), "header_missing");
-    assert_eq!(gate.reasons(&request(&[("authorization", "Bearer a"), ("authorization", "Bearer b")])), "token_ambiguous");
+    assert_eq!(
+        gate.reasons(&request(&[("authorization", "Bearer a"), ("authorization", "Bearer b")])),
+        "token_ambiguous"
+    );
 }
 
 #[test]
@@ -349,7 +355,8 @@ fn an_accepted_token_annotates_the_request() {
 fn the_token_stays_only_if_asked_to() {
     let rsa = rsa();
     let token = rsa.sign(&claims());
-    let mut keep = Gate::new(&[&rsa], json!({"forward": true, "forward_payload_header": "p", "pad_forward_payload_header": true}));
+    let mut keep =
+        Gate::new(&[&rsa], json!({"forward": true, "forward_payload_header": "p", "pad_forward_payload_header": true}));
     let allow = keep.allows(&bearer(&token));
     assert_eq!(allow.remove, Vec::<String>::new());
     let (_, value) = &allow.set[0];
@@ -408,9 +415,7 @@ fn the_first_rule_that_matches_counts() {
 #[test]
 fn without_rules_one_of_the_providers_must_be_satisfied() {
     let (a, b) = (Key::new(ES256, "a"), Key::new(ES256, "b"));
-    let provider = |issuer: &str, key: &Key, audience: &str| {
-        json!({"issuer": issuer, "audiences": [audience], "local_jwks": {"inline": key_set(&[key])}})
-    };
+    let provider = |issuer: &str, key: &Key, audience: &str| json!({"issuer": issuer, "audiences": [audience], "local_jwks": {"inline": key_set(&[key])}});
     let mut gate = Gate::of(json!({"providers": {
         "a": provider("https://a", &a, "x"), "a2": provider("https://a", &a, "y"), "b": provider("https://b", &b, "x")}}));
     let mut check = |key: &Key, changes: Value, expected: &str| gate.check(&key.sign(&claims_with(changes)), expected);
@@ -438,6 +443,9 @@ fn nobody_is_told_more_than_the_reason() {
         let Effects::Reply(reply) = reply(&request, &decision) else { panic!("{decision:?}") };
         let shown = format!("{reply:?}");
         assert!(!shown.contains(secret), "{shown}");
-        assert!(token.as_bytes().windows(16).all(|w| !shown.contains(std::str::from_utf8(w).expect("ASCII"))), "{shown}");
+        assert!(
+            token.as_bytes().windows(16).all(|w| !shown.contains(std::str::from_utf8(w).expect("ASCII"))),
+            "{shown}"
+        );
     }
 }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use claimgate::{
-    Algorithm, Event, Fetch, FetchError, Hint, IssuerId, KeySet, KeyStore, Lookup, NoCandidate, Remote, Response, Source,
-    UnixTime,
+    Algorithm, Event, Fetch, FetchError, Hint, IssuerId, KeySet, KeyStore, Lookup, NoCandidate, Remote, Response,
+    Source, UnixTime,
 };
 use claimgate_testbed::{Algorithm as Alg, Key, key_set};
 

@@ -285,7 +285,9 @@ const NOT_YET: [&str; 52] = [
 /// Turns the deserializer's words into ours, with the cure.
 fn explain(path: String, message: &str) -> ConfigError {
     // A string of the wrong type may be a secret in the wrong place: its kind is said and not the string.
-    if let Some((_, expected)) = message.strip_prefix("invalid type: string ").and_then(|m| m.rsplit_once(", expected ")) {
+    if let Some((_, expected)) =
+        message.strip_prefix("invalid type: string ").and_then(|m| m.rsplit_once(", expected "))
+    {
         return ConfigError { path, message: format!("invalid type: a string, expected {expected}") };
     }
     let mut quoted = message.split('`').skip(1).step_by(2);
