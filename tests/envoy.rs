@@ -389,6 +389,11 @@ fn hostile_bytes_get_an_answer() {
         let bytes = format!("{head}authorization: Bearer {valid}\r\nconnection: close\r\n\r\n");
         assert!(gate.raw(bytes.as_bytes()).starts_with(b"HTTP/1.1 "), "{head:?}");
     }
+    // More header lines than the 1,024 pairs that Envoy lets a plugin write at once.
+    let lines = "x: y\r\n".repeat(3000);
+    let bytes = format!("GET / HTTP/1.1\r\nhost: a\r\n{lines}authorization: Basic x\r\nconnection: close\r\n\r\n");
+    let answer = gate.raw(bytes.as_bytes());
+    assert!(answer.starts_with(b"HTTP/1.1 401 "), "{}", String::from_utf8_lossy(&answer));
     assert_eq!(gate.get("/").bearer(&valid).send().status, 200);
     finish(&gate);
 }

@@ -273,6 +273,7 @@ impl Builder {
                             "stat_prefix": "gate",
                             // Above 90 KB, so that hostile headers reach the filter.
                             "max_request_headers_kb": 192,
+                            "common_http_protocol_options": { "max_headers_count": 4096 },
                             // How long Envoy keeps a connection open that it wants to close: a second by default.
                             "delayed_close_timeout": "0.02s",
                             "access_log": [{
