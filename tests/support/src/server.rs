@@ -44,16 +44,10 @@ impl Received {
 pub(crate) struct Server {
     address: SocketAddr,
     router: Router,
-    state: State,
-}
-
-enum State {
-    /// Dropping the runtime closes the listener and every connection.
-    Serving(Runtime),
-    /// Bound but not listening: connections are refused, and nobody else gets the port.
-    Refusing(TcpSocket),
-    /// Between the two, and only there.
-    Stopped,
+    /// Dropping it closes the listener and every connection; `None` while connections are refused.
+    runtime: Option<Runtime>,
+    /// Bound and never listening: nobody else gets the port while connections are refused.
+    _port: TcpSocket,
 }
 
 impl Server {
@@ -65,10 +59,14 @@ impl Server {
             let handler = handler.clone();
             async move { handler(Received::read(request).await).await }
         });
-        let socket = bind((Ipv4Addr::LOCALHOST, 0).into());
-        let address = socket.local_addr().expect("a bound socket has an address");
-        let state = serve(socket, router.clone());
-        Server { address, router, state }
+        // Only after it has its port may the socket share it: a free port is then one that nobody holds.
+        let port = TcpSocket::new_v4().expect("cannot make a socket");
+        port.bind((Ipv4Addr::LOCALHOST, 0).into()).expect("no free port");
+        port.set_reuseaddr(true).expect("cannot set SO_REUSEADDR");
+        let address = port.local_addr().expect("a bound socket has an address");
+        let mut server = Server { address, router, runtime: None, _port: port };
+        server.accept();
+        server
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -77,41 +75,26 @@ impl Server {
 
     /// Closes every connection and refuses new ones.
     pub fn refuse(&mut self) {
-        if matches!(self.state, State::Serving(_)) {
-            self.stop();
-            self.state = State::Refusing(bind(self.address));
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_timeout(SHUTDOWN_LIMIT);
         }
     }
 
     /// Ends [`Server::refuse`].
     pub fn accept(&mut self) {
-        match std::mem::replace(&mut self.state, State::Stopped) {
-            State::Refusing(socket) => self.state = serve(socket, self.router.clone()),
-            other => self.state = other,
-        }
-    }
-
-    fn stop(&mut self) {
-        if let State::Serving(runtime) = std::mem::replace(&mut self.state, State::Stopped) {
-            runtime.shutdown_timeout(SHUTDOWN_LIMIT);
+        if self.runtime.is_none() {
+            self.runtime = Some(serve(self.address, self.router.clone()));
         }
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.stop();
+        self.refuse();
     }
 }
 
-fn bind(address: SocketAddr) -> TcpSocket {
-    let socket = TcpSocket::new_v4().expect("cannot make a socket");
-    socket.set_reuseaddr(true).expect("cannot set SO_REUSEADDR");
-    socket.bind(address).unwrap_or_else(|error| panic!("cannot bind {address}: {error}"));
-    socket
-}
-
-fn serve(socket: TcpSocket, router: Router) -> State {
+fn serve(address: SocketAddr, router: Router) -> Runtime {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .thread_name("testbed-server")
@@ -120,10 +103,13 @@ fn serve(socket: TcpSocket, router: Router) -> State {
         .expect("cannot start a runtime");
     let listener = {
         let _guard = runtime.enter();
+        let socket = TcpSocket::new_v4().expect("cannot make a socket");
+        socket.set_reuseaddr(true).expect("cannot set SO_REUSEADDR");
+        socket.bind(address).unwrap_or_else(|error| panic!("cannot bind {address}: {error}"));
         socket.listen(BACKLOG).expect("cannot listen")
     };
     runtime.spawn(async move { axum::serve(listener, router).await });
-    State::Serving(runtime)
+    runtime
 }
 
 const BODY_LIMIT_BYTES: usize = 16 << 20;
