@@ -343,11 +343,17 @@ impl<'a> Court<'a, '_> {
         }
     }
 
-    /// A token of whichever provider.
+    /// A token of whichever provider; one in all the places where any of them looks.
     fn any_provider(self, examine: Examine) -> Outcome<'a> {
         let providers = &self.config.providers;
-        let examine = if providers.len() > 1 { Examine::UpToIssuer } else { examine };
-        self.first(providers.iter().map(|provider| self.try_provider(provider, Extra::default(), examine)))
+        if let [only] = providers.as_slice() {
+            return self.try_provider(only, Extra::default(), examine);
+        }
+        if let Err(violation) = extract(self.request, &self.config.places) {
+            let trial = Trial { providers: providers.iter().collect(), ..Trial::default() };
+            return Outcome::Violated(Rejection { violations: vec![violation], retry_after: None }, trial);
+        }
+        self.first(providers.iter().map(|provider| self.try_provider(provider, Extra::default(), Examine::UpToIssuer)))
     }
 
     /// The first child that is satisfied. `allow_missing` and `allow_missing_or_failed` beside others are no
