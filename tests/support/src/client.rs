@@ -79,6 +79,10 @@ impl Client {
         Client { agent: config.new_agent(), address }
     }
 
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     pub fn get(&self, path: &str) -> Request<'_> {
         self.request("GET", path)
     }
@@ -172,6 +176,11 @@ impl Answer {
         serde_json::from_slice(&self.body).unwrap_or_default()
     }
 
+    /// What `%RESPONSE_CODE_DETAILS%` says of an answer that a filter gave itself; `None` for one of the upstream.
+    pub fn details(&self) -> Option<&str> {
+        self.header(DETAILS_HEADER)
+    }
+
     /// The gate's reason, from a body of type `application/problem+json`.
     pub fn reason(&self) -> Option<String> {
         let problem = self.header("content-type")?.starts_with("application/problem+json");
@@ -230,6 +239,8 @@ impl Echo {
     }
 }
 
+/// Envoy adds it to its own and its filters' answers, and to no other.
+pub(crate) const DETAILS_HEADER: &str = "x-testbed-details";
 /// Above what Envoy is told to accept, so that the limit that is met is Envoy's.
 const HEADERS_LIMIT_BYTES: usize = 1 << 20;
 const BODY_LIMIT_BYTES: u64 = 64 << 20;
