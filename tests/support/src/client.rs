@@ -33,7 +33,7 @@ pub struct Answer {
     /// Names in lower case.
     pub headers: Vec<(String, Vec<u8>)>,
     pub body: Vec<u8>,
-    /// What the upstream received; `None` if the answer is not the upstream's.
+    /// What the upstream received; `None` if the answer is not the upstream's, or has no body.
     pub echo: Option<Echo>,
 }
 
@@ -208,7 +208,8 @@ impl Answer {
     fn read(response: http::Response<ureq::Body>) -> Result<Self, ureq::Error> {
         let (parts, mut body) = response.into_parts();
         let body = body.with_config().limit(BODY_LIMIT_BYTES).read_to_vec().expect("the answer is complete");
-        let echo = parts.headers.contains_key(ECHO_HEADER).then(|| Echo::parse(&body));
+        // The answer to `HEAD` has no body.
+        let echo = (parts.headers.contains_key(ECHO_HEADER) && !body.is_empty()).then(|| Echo::parse(&body));
         let headers = parts.headers.iter().map(|(name, value)| (name.to_string(), value.as_bytes().to_vec())).collect();
         Ok(Answer { status: parts.status.as_u16(), headers, body, echo })
     }
