@@ -413,7 +413,7 @@ fn token(rng: &mut Rng, world: &World, provider: &Value) -> String {
     let leave_out = |claims: &mut Value, name: &str| {
         claims.as_object_mut().expect("claims are an object").remove(name);
     };
-    match rng.u8(0..60) {
+    match rng.u8(0..90) {
         0..=2 => claims["exp"] = (now - 3600).into(),
         3 => claims["exp"] = (now - 45).into(),
         4 => claims["nbf"] = (now + 3600).into(),
