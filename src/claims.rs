@@ -1,8 +1,12 @@
 //! The claims set: each registered claim is absent, malformed or present (RFC 7519 §2, §4.1).
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::marker::PhantomData;
+use std::rc::Rc;
 use std::time::Duration;
 
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use crate::json;
@@ -20,7 +24,7 @@ pub enum Unverified {}
 
 /// The claims of one token. What may be done with them depends on `P`: only a verified set annotates a request.
 #[derive(Clone, Debug)]
-pub struct ClaimsSet<P = Verified> {
+pub struct ClaimsSet<'t, P = Verified> {
     /// Who issued it (RFC 7519 §4.1.1).
     pub iss: Claim<String>,
     /// Whom it speaks of (§4.1.2).
@@ -35,7 +39,7 @@ pub struct ClaimsSet<P = Verified> {
     pub iat: Claim<UnixTime>,
     /// Its name (§4.1.7).
     pub jti: Claim<String>,
-    members: Map<String, Value>,
+    jws: Rc<UnverifiedJws<'t>>,
     proof: PhantomData<P>,
 }
 
@@ -60,28 +64,50 @@ impl<T> Claim<T> {
     }
 }
 
-impl ClaimsSet<Verified> {
+impl<'t> ClaimsSet<'t, Verified> {
     /// The claims of a verified token.
-    pub fn of(jws: &VerifiedJws<'_>) -> Self {
+    pub fn of(jws: &VerifiedJws<'t>) -> Self {
         Self::read(jws.jws())
+    }
+
+    /// The token they stand in.
+    pub fn jws(&self) -> &UnverifiedJws<'t> {
+        &self.jws
+    }
+
+    /// The same token, to be kept.
+    pub fn shared_jws(&self) -> Rc<UnverifiedJws<'t>> {
+        Rc::clone(&self.jws)
     }
 }
 
-impl ClaimsSet<Unverified> {
+impl<'t> ClaimsSet<'t, Unverified> {
     /// What an unverified token claims.
-    pub fn claimed_by(jws: &UnverifiedJws<'_>) -> Self {
+    pub fn claimed_by(jws: &Rc<UnverifiedJws<'t>>) -> Self {
         Self::read(jws)
     }
 }
 
-impl<P> ClaimsSet<P> {
+impl<'t, P> ClaimsSet<'t, P> {
     /// The value at a path of member names, outermost first.
     pub fn at(&self, path: &[String]) -> Option<&Value> {
         let (first, rest) = path.split_first()?;
-        rest.iter().try_fold(self.members.get(first)?, |value, name| value.as_object()?.get(name))
+        rest.iter().try_fold(self.jws.payload().get(first)?, |value, name| value.as_object()?.get(name))
     }
 
-    fn read(jws: &UnverifiedJws<'_>) -> Self {
+    /// The JSON text of the value at a path as it was signed, without white space between its tokens: no number loses
+    /// a digit. Nothing where [`ClaimsSet::at`] finds nothing.
+    pub fn text_at(&self, path: &[String]) -> Option<String> {
+        let mut text: &RawValue = serde_json::from_slice(self.jws.octets()).ok()?;
+        for name in path {
+            // Duplicate members were refused when the token was taken apart.
+            let mut members: BTreeMap<Cow<'_, str>, &RawValue> = serde_json::from_str(text.get()).ok()?;
+            text = members.remove(name.as_str())?;
+        }
+        Some(json::compact(text.get()))
+    }
+
+    fn read(jws: &Rc<UnverifiedJws<'t>>) -> Self {
         let members = jws.payload();
         Self {
             iss: claim(members, "iss", text),
@@ -91,7 +117,7 @@ impl<P> ClaimsSet<P> {
             nbf: claim(members, "nbf", numeric_date),
             iat: claim(members, "iat", numeric_date),
             jti: claim(members, "jti", text),
-            members: members.clone(),
+            jws: Rc::clone(jws),
             proof: PhantomData,
         }
     }

@@ -1,33 +1,67 @@
 //! The configuration: what was typed ([`raw`]), and what was made of it, once.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-
+use crate::extract::{HeaderPlace, Places, Prefix};
 use crate::jws::Algorithm;
-use crate::keystore::{IssuerId, Remote, Source};
+use crate::keystore::{IssuerId, Source};
 use crate::limits::{
-    CACHE_DURATION, CLOCK_SKEW, CLOCK_SKEW_CEILING, CONFIG_ENTRIES, DURATION_CEILING, FETCH_TIMEOUT, JWKS_BYTES,
-    JWKS_BYTES_CEILING, JWKS_KEYS, JWKS_KEYS_CEILING, STALE_FOR, TOKEN_BYTES, TOKEN_BYTES_CEILING,
+    CLAIM_RULE_VALUES, CLOCK_SKEW, CLOCK_SKEW_CEILING, CONFIG_ENTRIES, DURATION_CEILING, TOKEN_BYTES,
+    TOKEN_BYTES_CEILING,
 };
-use crate::policy::Policy;
-use crate::signature::KeySet;
+use crate::matcher::{Pattern, RequestMatcher};
+use crate::policy::{ClaimRule, Demand, Expiration, Issuer, Policy};
 
+mod keys;
 pub mod raw;
+mod rules;
 
-use raw::{RawClaimToHeader, RawConfig, RawJwksHttp, RawLocalJwks, RawMatch, RawProvider, RawRemoteJwks, RawRule};
+use raw::{
+    RawClaimFormat, RawClaimRule, RawClaimToFilterState, RawClaimToHeader, RawConfig, RawErrorFormat, RawFromHeader,
+    RawIssuer, RawIssuerTemplate, RawPathKey, RawPathSegment, RawProvider, RawUnmatched,
+};
 
 /// A configuration that was checked and compiled.
 #[derive(Debug)]
 pub struct Config {
     /// The providers, in the order of their names.
     pub providers: Vec<Provider>,
-    /// The rules, of which the first that matches counts. Nothing: every request must satisfy one of the providers.
-    pub rules: Option<Vec<Rule>>,
-    /// Every header that any provider may set, in lower case: removed from each request before anything else.
+    /// The rules, of which the first that matches decides.
+    pub rules: Vec<Rule>,
+    /// What a request needs that no rule matches.
+    pub unmatched: Requirement,
+    /// Named requirements, for routes.
+    pub requirements: BTreeMap<String, Requirement>,
+    /// Whether a CORS preflight request passes.
+    pub preflight: Preflight,
+    /// What a rejection shows.
+    pub error_format: ErrorFormat,
+    /// Every header that the gate may set, in lower case: removed from each request before anything else.
     pub managed_headers: Vec<String>,
+}
+
+/// What becomes of a CORS preflight request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Preflight {
+    /// It passes.
+    Bypass,
+    /// It is a request like any other.
+    Check,
+}
+
+/// What a rejection shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorFormat {
+    /// A challenge, and a problem document (RFC 9457).
+    ProblemJson,
+    /// A challenge, and a line of text.
+    Text,
+    /// A challenge.
+    NoBody,
+    /// The status alone.
+    Stripped,
 }
 
 /// Who issues tokens, and what is demanded of them.
@@ -37,8 +71,12 @@ pub struct Provider {
     pub name: String,
     /// Its key set in the store.
     pub keys: IssuerId,
+    /// Where its tokens may sit.
+    pub places: Places,
     /// The algorithms allowed.
     pub algorithms: Vec<Algorithm>,
+    /// The types allowed, in lower case and without `application/`; none: any.
+    pub token_types: Vec<String>,
     /// What is demanded of claims.
     pub policy: Policy,
     /// Longest token accepted, in bytes.
@@ -49,6 +87,8 @@ pub struct Provider {
     pub payload_header: Option<PayloadHeader>,
     /// The headers that receive claims.
     pub claim_headers: Vec<ClaimHeader>,
+    /// The filter state that receives claims: its key, and the names that lead to the claim.
+    pub claim_states: Vec<(String, Vec<String>)>,
 }
 
 /// What becomes of an accepted token.
@@ -85,43 +125,60 @@ pub struct ClaimHeader {
     pub name: String,
     /// The names of the members that lead to the claim, outermost first.
     pub path: Vec<String>,
+    /// How an array or an object is written.
+    pub format: ClaimFormat,
+}
+
+/// How an array or an object is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClaimFormat {
+    /// JSON in base64.
+    Base64Json,
+    /// JSON.
+    Json,
+    /// The items of an array, joined by commas.
+    Comma,
 }
 
 /// Which requests need what.
 #[derive(Debug)]
 pub struct Rule {
     /// The requests it is for.
-    pub matcher: PathMatcher,
+    pub matcher: RequestMatcher,
     /// What they need.
     pub requirement: Requirement,
 }
 
-/// A comparison with the path of a request, without its query.
-#[derive(Debug, PartialEq, Eq)]
-pub enum PathMatcher {
-    /// The path begins so.
-    Prefix(Vec<u8>),
-    /// The path is this.
-    Exact(Vec<u8>),
-}
-
-impl PathMatcher {
-    /// Whether a path matches.
-    pub fn matches(&self, path: &[u8]) -> bool {
-        match self {
-            Self::Prefix(prefix) => path.starts_with(prefix),
-            Self::Exact(exact) => path == exact,
-        }
-    }
-}
-
 /// What a request needs.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Requirement {
     /// Nothing.
     Nothing,
-    /// A token of one provider: its place in [`Config::providers`].
-    Provider(usize),
+    /// A token of one provider.
+    Token(TokenRequirement),
+    /// A token of whichever provider.
+    AnyProvider,
+    /// One of these.
+    Any(Vec<Self>),
+    /// All of these.
+    All(Vec<Self>),
+    /// No token, or one of whichever provider.
+    AllowMissing,
+    /// Anything; a good token of whichever provider counts.
+    AllowMissingOrFailed,
+    /// Anything; a good token of whichever provider counts, and this header says `false` of a bad one.
+    ExtractOnly(String),
+}
+
+/// A token of one provider.
+#[derive(Clone, Debug)]
+pub struct TokenRequirement {
+    /// The provider's place in [`Config::providers`].
+    pub provider: usize,
+    /// Audiences in place of the provider's.
+    pub audiences: Option<Vec<String>>,
+    /// What claims must be, beside the provider's demands.
+    pub claims: Vec<ClaimRule>,
 }
 
 /// Why a configuration is refused.
@@ -162,76 +219,97 @@ impl Config {
         if raw.providers.is_empty() {
             return Err(ConfigError::new("providers", "no provider, at least one was expected"));
         }
-        bounded("providers", raw.providers.len())?;
-        let mut sources = Vec::new();
-        let mut providers = Vec::new();
+        bounded("providers", raw.providers.len(), CONFIG_ENTRIES)?;
+        let (mut sources, mut providers) = (Vec::new(), Vec::new());
         for (name, provider) in raw.providers {
             let path = format!("providers.{name}");
-            sources.push(source(&path, &provider)?);
+            sources.push(keys::source(&path, &provider)?);
             let keys = IssuerId(sources.len().saturating_sub(1));
             providers.push(Provider::compile(name, &path, keys, provider)?);
         }
-        let rules = match raw.rules {
-            None => None,
-            Some(rules) => {
-                bounded("rules", rules.len())?;
-                let rules = rules.into_iter().enumerate();
-                Some(
-                    rules
-                        .map(|(i, rule)| Rule::compile(&format!("rules[{i}]"), rule, &providers))
-                        .collect::<Result<_>>()?,
-                )
-            }
-        };
+        let requirements = rules::requirements(raw.requirement_map, &providers)?;
+        let no_rules = raw.rules.is_none();
+        let rules = rules::rules(raw.rules.unwrap_or_default(), &providers, &requirements)?;
         let mut managed_headers: Vec<String> = providers.iter().flat_map(Provider::managed_headers).collect();
+        let required = rules.iter().map(|rule| &rule.requirement).chain(requirements.values());
+        managed_headers.extend(required.flat_map(Requirement::managed_headers));
         managed_headers.sort_unstable();
         managed_headers.dedup();
-        Ok((Self { providers, rules, managed_headers }, sources))
+        let config = Self {
+            providers,
+            rules,
+            unmatched: match raw.unmatched {
+                RawUnmatched::Allow if !no_rules => Requirement::Nothing,
+                RawUnmatched::Allow | RawUnmatched::Deny => Requirement::AnyProvider,
+            },
+            requirements,
+            preflight: if raw.bypass_cors_preflight { Preflight::Bypass } else { Preflight::Check },
+            error_format: match raw.error_format {
+                _ if raw.strip_failure_response => ErrorFormat::Stripped,
+                RawErrorFormat::ProblemJson => ErrorFormat::ProblemJson,
+                RawErrorFormat::Text => ErrorFormat::Text,
+                RawErrorFormat::None => ErrorFormat::NoBody,
+            },
+            managed_headers,
+        };
+        Ok((config, sources))
+    }
+}
+
+impl Requirement {
+    fn managed_headers(&self) -> Vec<String> {
+        match self {
+            Self::ExtractOnly(header) => vec![header.clone()],
+            Self::Any(children) | Self::All(children) => children.iter().flat_map(Self::managed_headers).collect(),
+            _ => Vec::new(),
+        }
     }
 }
 
 impl Provider {
     fn compile(name: String, path: &str, keys: IssuerId, raw: RawProvider) -> Result<Self> {
+        let at = |field: &str| format!("{path}.{field}");
         if let Some(i) = raw.audiences.iter().position(String::is_empty) {
-            return Err(ConfigError::new(format!("{path}.audiences[{i}]"), "empty, an audience was expected"));
+            return Err(ConfigError::new(at(&format!("audiences[{i}]")), "empty, an audience was expected"));
         }
         let payload_header = match raw.forward_payload_header.filter(|name| !name.is_empty()) {
             None => None,
             Some(name) => Some(PayloadHeader {
-                name: header_name(&format!("{path}.forward_payload_header"), &name)?,
+                name: managed_header(&at("forward_payload_header"), &name)?,
                 padding: if raw.pad_forward_payload_header { Padding::Add } else { Padding::Omit },
             }),
         };
-        let claim_headers = raw.claim_to_headers.iter().enumerate();
-        let claim_headers = claim_headers
-            .map(|(i, header)| ClaimHeader::compile(&format!("{path}.claim_to_headers[{i}]"), header))
-            .collect::<Result<Vec<_>>>()?;
         let clock_skew = raw.clock_skew_seconds.map_or(CLOCK_SKEW, |seconds| Duration::from_secs(seconds.into()));
         if clock_skew > CLOCK_SKEW_CEILING {
             let (found, allowed) = (clock_skew.as_secs(), CLOCK_SKEW_CEILING.as_secs());
-            return Err(ConfigError::new(
-                format!("{path}.clock_skew_seconds"),
-                format!("found {found}, at most {allowed} was expected"),
-            ));
+            let message = format!("found {found}, at most {allowed} was expected");
+            return Err(ConfigError::new(at("clock_skew_seconds"), message));
         }
+        let optional = |field: &str, raw: Option<String>| raw.map(|text| duration(&at(field), &text)).transpose();
         Ok(Self {
-            algorithms: algorithms(&format!("{path}.algorithms"), raw.algorithms)?,
-            max_token_bytes: size(
-                &format!("{path}.max_token_bytes"),
-                raw.max_token_bytes,
-                TOKEN_BYTES,
-                TOKEN_BYTES_CEILING,
-            )?,
+            places: places(path, &raw.from_headers, raw.from_params, raw.from_cookies)?,
+            algorithms: algorithms(&at("algorithms"), raw.algorithms)?,
+            token_types: raw.token_types.iter().map(|typ| media_type(typ)).collect(),
+            max_token_bytes: size(&at("max_token_bytes"), raw.max_token_bytes, TOKEN_BYTES, TOKEN_BYTES_CEILING)?,
             policy: Policy {
-                issuer: raw.issuer.filter(|issuer| !issuer.is_empty()),
+                issuers: issuers(path, raw.issuer, raw.issuers)?,
                 audiences: raw.audiences,
+                subjects: raw.subjects.map(|raw| rules::string_matcher(&at("subjects"), raw)).transpose()?,
+                expiration: match raw.require_expiration {
+                    Some(false) => Expiration::Allow,
+                    None | Some(true) => Expiration::Require,
+                },
+                max_lifetime: optional("max_lifetime", raw.max_lifetime)?,
+                max_age: optional("max_age", raw.max_age)?,
                 clock_skew,
+                claims: claim_rules(&at("claims"), raw.claims)?,
             },
             forward: if raw.forward { Forward::Keep } else { Forward::Strip },
+            payload_header,
+            claim_headers: each(&at("claim_to_headers"), raw.claim_to_headers, ClaimHeader::compile)?,
+            claim_states: each(&at("claim_to_filter_state"), raw.claim_to_filter_state, claim_state)?,
             name,
             keys,
-            payload_header,
-            claim_headers,
         })
     }
 
@@ -239,54 +317,154 @@ impl Provider {
         let claims = self.claim_headers.iter().map(|header| header.name.clone());
         claims.chain(self.payload_header.iter().map(|header| header.name.clone()))
     }
+
+    /// Whether a token of this `typ` is accepted (RFC 7515 §4.1.9).
+    pub fn accepts_type(&self, typ: Option<&str>) -> bool {
+        self.token_types.is_empty() || typ.is_some_and(|typ| self.token_types.contains(&media_type(typ)))
+    }
+}
+
+/// A media type as RFC 7515 §4.1.9 compares it: without regard to case, and `application/` may be left out.
+fn media_type(typ: &str) -> String {
+    let typ = typ.to_ascii_lowercase();
+    match typ.strip_prefix("application/") {
+        Some(rest) if !rest.contains('/') => rest.to_owned(),
+        _ => typ,
+    }
+}
+
+fn issuers(path: &str, one: Option<String>, several: Vec<RawIssuer>) -> Result<Vec<Issuer>> {
+    let one = one.filter(|issuer| !issuer.is_empty());
+    if one.is_some() && !several.is_empty() {
+        return Err(ConfigError::new(path, "both `issuer` and `issuers`, one of them was expected"));
+    }
+    bounded(&format!("{path}.issuers"), several.len(), CONFIG_ENTRIES)?;
+    if let Some(issuer) = one {
+        // `issuer` has the meaning it has in `jwt_authn`: no template.
+        return Ok(vec![Issuer::exact(issuer)]);
+    }
+    each(&format!("{path}.issuers"), several, |path, raw| {
+        let (template, values) = match raw {
+            RawIssuer::Text(template) => (template, Vec::new()),
+            RawIssuer::Template(RawIssuerTemplate { issuer, values }) => (issuer, values),
+        };
+        Issuer::new(&template, values).map_err(|why| ConfigError::new(path, format!("found `{template}`: {why}")))
+    })
+}
+
+fn places(path: &str, headers: &[RawFromHeader], params: Vec<String>, cookies: Vec<String>) -> Result<Places> {
+    for (field, names) in [("from_params", &params), ("from_cookies", &cookies)] {
+        if let Some(i) = names.iter().position(String::is_empty) {
+            return Err(ConfigError::new(format!("{path}.{field}[{i}]"), "empty, a name was expected"));
+        }
+    }
+    if headers.is_empty() && params.is_empty() && cookies.is_empty() {
+        return Ok(Places::default());
+    }
+    let header = |(i, raw): (usize, &RawFromHeader)| {
+        Ok(HeaderPlace {
+            name: header_name(&format!("{path}.from_headers[{i}].name"), &raw.name)?,
+            prefix: if raw.value_prefix.trim().eq_ignore_ascii_case("bearer") {
+                Prefix::Bearer
+            } else {
+                Prefix::Literal(raw.value_prefix.clone())
+            },
+        })
+    };
+    Ok(Places { headers: headers.iter().enumerate().map(header).collect::<Result<_>>()?, params, cookies })
 }
 
 impl ClaimHeader {
-    fn compile(path: &str, raw: &RawClaimToHeader) -> Result<Self> {
-        let name = header_name(&format!("{path}.header_name"), &raw.header_name)?;
-        let claim: Vec<String> = raw.claim_name.split('.').map(str::to_owned).collect();
-        if claim.iter().any(String::is_empty) {
-            return Err(ConfigError::new(
-                format!("{path}.claim_name"),
-                format!("found `{}`, a claim's name or names joined by dots were expected", raw.claim_name),
-            ));
-        }
-        Ok(Self { name, path: claim })
-    }
-}
-
-impl Rule {
-    fn compile(path: &str, raw: RawRule, providers: &[Provider]) -> Result<Self> {
-        let requirement = match raw.requires.map(|requires| requires.provider_name) {
-            None => Requirement::Nothing,
-            Some(name) => match providers.iter().position(|provider| provider.name == name) {
-                Some(place) => Requirement::Provider(place),
-                None => {
-                    let known = providers.iter().map(|provider| provider.name.as_str());
-                    return Err(ConfigError::new(
-                        format!("{path}.requires.provider_name"),
-                        format!("unknown provider `{name}`, {}", raw::expected(&name, known)),
-                    ));
-                }
+    fn compile(path: &str, raw: RawClaimToHeader) -> Result<Self> {
+        Ok(Self {
+            name: managed_header(&format!("{path}.header_name"), &raw.header_name)?,
+            path: claim_path(path, raw.claim_name, raw.claim_path)?,
+            format: match raw.format {
+                RawClaimFormat::Base64Json => ClaimFormat::Base64Json,
+                RawClaimFormat::Json => ClaimFormat::Json,
+                RawClaimFormat::Comma => ClaimFormat::Comma,
             },
-        };
-        Ok(Self { matcher: PathMatcher::compile(&format!("{path}.match"), raw.r#match)?, requirement })
+        })
     }
 }
 
-impl PathMatcher {
-    fn compile(path: &str, raw: RawMatch) -> Result<Self> {
-        match raw {
-            RawMatch { prefix: Some(prefix), path: None } => Ok(Self::Prefix(prefix.into_bytes())),
-            RawMatch { prefix: None, path: Some(exact) } => Ok(Self::Exact(exact.into_bytes())),
-            RawMatch { prefix: None, path: None } => {
-                Err(ConfigError::new(path, "neither `prefix` nor `path`, one of them was expected"))
-            }
-            RawMatch { prefix: Some(_), path: Some(_) } => {
-                Err(ConfigError::new(path, "both `prefix` and `path`, one of them was expected"))
-            }
-        }
+fn claim_state(path: &str, raw: RawClaimToFilterState) -> Result<(String, Vec<String>)> {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"_-.".contains(&b);
+    if raw.key.is_empty() || !raw.key.bytes().all(plain) || raw.key.starts_with("claimgate_") {
+        let message =
+            format!("found `{}`, letters, digits, `_`, `-` and `.` were expected, and no `claimgate_`", raw.key);
+        return Err(ConfigError::new(format!("{path}.key"), message));
     }
+    Ok((raw.key, claim_path(path, raw.claim_name, raw.claim_path)?))
+}
+
+/// The way to a claim, however it was typed.
+fn claim_path(path: &str, name: Option<String>, segments: Option<Vec<RawPathSegment>>) -> Result<Vec<String>> {
+    let (field, claim) = match (name, segments) {
+        (Some(name), None) => ("claim_name", name.split('.').map(str::to_owned).collect()),
+        (None, Some(segments)) => {
+            let name = |segment| match segment {
+                RawPathSegment::Name(name) | RawPathSegment::Key(RawPathKey { key: name }) => name,
+            };
+            ("claim_path", segments.into_iter().map(name).collect::<Vec<String>>())
+        }
+        (None, None) => {
+            return Err(ConfigError::new(path, "neither `claim_name` nor `claim_path`, one of them was expected"));
+        }
+        (Some(_), Some(_)) => {
+            return Err(ConfigError::new(path, "both `claim_name` and `claim_path`, one of them was expected"));
+        }
+    };
+    if claim.is_empty() || claim.iter().any(String::is_empty) {
+        let message =
+            format!("found `{}`, a claim's name, or the names that lead to it, were expected", claim.join("."));
+        return Err(ConfigError::new(format!("{path}.{field}"), message));
+    }
+    Ok(claim)
+}
+
+fn claim_rules(path: &str, raw: Vec<RawClaimRule>) -> Result<Vec<ClaimRule>> {
+    bounded(path, raw.len(), CLAIM_RULE_VALUES)?;
+    each(path, raw, |path, raw| {
+        let demand = match (raw.any_of, raw.all_of, raw.none_of, raw.equals, raw.matches, raw.exists) {
+            (Some(values), None, None, None, None, None) => Demand::AnyOf(scalars(&format!("{path}.any_of"), values)?),
+            (None, Some(values), None, None, None, None) => Demand::AllOf(scalars(&format!("{path}.all_of"), values)?),
+            (None, None, Some(values), None, None, None) => {
+                Demand::NoneOf(scalars(&format!("{path}.none_of"), values)?)
+            }
+            (None, None, None, Some(value), None, None) => Demand::Equals(value),
+            (None, None, None, None, Some(text), None) => Demand::Matches(pattern(&format!("{path}.matches"), &text)?),
+            (None, None, None, None, None, Some(exists)) => Demand::Exists(exists),
+            _ => {
+                let message =
+                    "exactly one of `any_of`, `all_of`, `none_of`, `equals`, `matches` and `exists` was expected";
+                return Err(ConfigError::new(path, message));
+            }
+        };
+        Ok(ClaimRule { path: claim_path(path, raw.claim_name, raw.claim_path)?, demand })
+    })
+}
+
+fn scalars(path: &str, values: Vec<serde_json::Value>) -> Result<Vec<serde_json::Value>> {
+    use serde_json::Value::{Bool, Number, String};
+    bounded(path, values.len(), CLAIM_RULE_VALUES)?;
+    if values.is_empty() {
+        return Err(ConfigError::new(path, "empty, at least one value was expected"));
+    }
+    if let Some(i) = values.iter().position(|value| !matches!(value, String(_) | Number(_) | Bool(_))) {
+        let found = crate::json::kind(values.get(i).unwrap_or(&serde_json::Value::Null));
+        return Err(ConfigError::new(
+            format!("{path}[{i}]"),
+            format!("found {found}, a string, a number or a boolean was expected"),
+        ));
+    }
+    Ok(values)
+}
+
+fn pattern(path: &str, expression: &str) -> Result<Pattern> {
+    Pattern::new(expression).map_err(|why| {
+        ConfigError::new(path, format!("`{expression}` is no regular expression that is supported: {why}"))
+    })
 }
 
 fn algorithms(path: &str, raw: Option<Vec<String>>) -> Result<Vec<Algorithm>> {
@@ -296,85 +474,21 @@ fn algorithms(path: &str, raw: Option<Vec<String>>) -> Result<Vec<Algorithm>> {
     if names.is_empty() {
         return Err(ConfigError::new(path, "empty, which allows no token: name an algorithm or leave the field out"));
     }
-    let named = |(i, name): (usize, String)| {
+    each(path, names, |path, name| {
         Algorithm::from_name(&name).ok_or_else(|| {
             let known = Algorithm::ALL.iter().map(|alg| alg.name());
-            ConfigError::new(
-                format!("{path}[{i}]"),
-                format!("unknown algorithm `{name}`, {}", raw::expected(&name, known)),
-            )
+            ConfigError::new(path, format!("unknown algorithm `{name}`, {}", raw::expected(&name, known)))
         })
-    };
-    names.into_iter().enumerate().map(named).collect()
-}
-
-fn source(path: &str, raw: &RawProvider) -> Result<Source> {
-    match (&raw.local_jwks, &raw.remote_jwks) {
-        (Some(local), None) => local_source(&format!("{path}.local_jwks"), local).map(Source::Inline),
-        (None, Some(remote)) => remote_source(&format!("{path}.remote_jwks"), remote).map(Source::Remote),
-        (None, None) => Err(ConfigError::new(path, "no keys: one of `remote_jwks` and `local_jwks` was expected")),
-        (Some(_), Some(_)) => {
-            Err(ConfigError::new(path, "both `remote_jwks` and `local_jwks`, one of them was expected"))
-        }
-    }
-}
-
-fn local_source(path: &str, raw: &RawLocalJwks) -> Result<KeySet> {
-    let (name, document) = match (&raw.inline_string, &raw.inline_bytes, &raw.inline) {
-        (Some(text), None, None) => ("inline_string", text.clone().into_bytes()),
-        (None, Some(base64), None) => {
-            let document = STANDARD.decode(base64).map_err(|_| {
-                ConfigError::new(format!("{path}.inline_bytes"), "not base64, as proto-JSON writes bytes")
-            })?;
-            ("inline_bytes", document)
-        }
-        (None, None, Some(members)) => ("inline", serde_json::Value::Object(members.clone()).to_string().into_bytes()),
-        _ => {
-            return Err(ConfigError::new(path, "one of `inline`, `inline_string` and `inline_bytes` was expected"));
-        }
-    };
-    let path = format!("{path}.{name}");
-    let set =
-        KeySet::parse(&document, JWKS_KEYS_CEILING).map_err(|error| ConfigError::new(&path, error.to_string()))?;
-    if set.keys().is_empty() {
-        let reasons: Vec<String> =
-            set.skipped().iter().map(|key| format!("keys[{}]: {}", key.index, key.why)).collect();
-        let reasons = if reasons.is_empty() { "the set is empty".to_owned() } else { reasons.join("; ") };
-        return Err(ConfigError::new(path, format!("no usable key, at least one was expected: {reasons}")));
-    }
-    Ok(set)
-}
-
-fn remote_source(path: &str, raw: &RawRemoteJwks) -> Result<Remote> {
-    let RawJwksHttp { uri, cluster, timeout } = &raw.http_uri;
-    let at = |field: &str| format!("{path}.http_uri.{field}");
-    if cluster.is_empty() {
-        return Err(ConfigError::new(at("cluster"), "empty, the name of a cluster was expected"));
-    }
-    let parsed: http::Uri = uri.parse().map_err(|e| ConfigError::new(at("uri"), format!("`{uri}` is no URI: {e}")))?;
-    let (Some(scheme @ ("http" | "https")), Some(authority)) = (parsed.scheme_str(), parsed.authority()) else {
-        return Err(ConfigError::new(at("uri"), format!("found `{uri}`, an http or https URI was expected")));
-    };
-    Ok(Remote {
-        cluster: cluster.clone(),
-        scheme: scheme.to_owned(),
-        authority: authority.to_string(),
-        path: parsed.path_and_query().map_or("/", |path| path.as_str()).to_owned(),
-        timeout: duration(&at("timeout"), timeout.as_deref(), FETCH_TIMEOUT)?,
-        cache_duration: duration(&format!("{path}.cache_duration"), raw.cache_duration.as_deref(), CACHE_DURATION)?,
-        stale_for: match raw.stale_for.as_deref() {
-            // Zero is a choice here: never serve an expired set.
-            Some("0s") => Duration::ZERO,
-            stale_for => duration(&format!("{path}.stale_for"), stale_for, STALE_FOR)?,
-        },
-        max_bytes: size(&format!("{path}.max_bytes"), raw.max_bytes, JWKS_BYTES, JWKS_BYTES_CEILING)?,
-        max_keys: size(&format!("{path}.max_keys"), raw.max_keys, JWKS_KEYS, JWKS_KEYS_CEILING)?,
     })
 }
 
-/// A proto-JSON duration: seconds with up to nine decimals and an `s`.
-fn duration(path: &str, raw: Option<&str>, default: Duration) -> Result<Duration> {
-    let Some(text) = raw else { return Ok(default) };
+/// Compiles each item of a list, with its own path.
+fn each<R, T>(path: &str, items: Vec<R>, compile: impl Fn(&str, R) -> Result<T>) -> Result<Vec<T>> {
+    items.into_iter().enumerate().map(|(i, item)| compile(&format!("{path}[{i}]"), item)).collect()
+}
+
+/// A proto-JSON duration: seconds with up to nine decimals and an `s`. Zero is none.
+fn duration(path: &str, text: &str) -> Result<Duration> {
     let seconds = text.strip_suffix('s').filter(|digits| digits.bytes().all(|b| b.is_ascii_digit() || b == b'.'));
     let parsed = seconds
         .and_then(|digits| digits.parse::<f64>().ok())
@@ -396,22 +510,36 @@ fn size(path: &str, raw: Option<u32>, default: usize, ceiling: usize) -> Result<
     }
 }
 
-fn bounded(path: &str, found: usize) -> Result<()> {
-    if found > CONFIG_ENTRIES {
-        return Err(ConfigError::new(path, format!("{found} entries, at most {CONFIG_ENTRIES} were expected")));
+fn bounded(path: &str, found: usize, allowed: usize) -> Result<()> {
+    if found > allowed {
+        return Err(ConfigError::new(path, format!("{found} entries, at most {allowed} were expected")));
     }
     Ok(())
 }
 
-/// Checks the name of a header that the gate shall set: a token of RFC 9110 §5.1 that carries no part of HTTP itself.
+/// Checks the name of a header, a token of RFC 9110 §5.1. Lower case comes back.
 fn header_name(path: &str, raw: &str) -> Result<String> {
-    const RESERVED: [&str; 8] =
-        ["authorization", "connection", "content-length", "host", "keep-alive", "te", "transfer-encoding", "upgrade"];
-    let name = raw.to_ascii_lowercase();
     let is_token = !raw.is_empty() && raw.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b));
     if !is_token {
         return Err(ConfigError::new(path, format!("found `{raw}`, a header's name was expected")));
     }
+    Ok(raw.to_ascii_lowercase())
+}
+
+/// Checks the name of a header that the gate shall set: it carries no part of HTTP itself.
+fn managed_header(path: &str, raw: &str) -> Result<String> {
+    const RESERVED: [&str; 9] = [
+        "authorization",
+        "connection",
+        "content-length",
+        "cookie",
+        "host",
+        "keep-alive",
+        "te",
+        "transfer-encoding",
+        "upgrade",
+    ];
+    let name = header_name(path, raw)?;
     if RESERVED.contains(&name.as_str()) {
         return Err(ConfigError::new(path, format!("`{name}` has a meaning of its own in HTTP, use another header")));
     }

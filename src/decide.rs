@@ -1,20 +1,24 @@
 //! The arrows in order: from one request to one decision (RFC 7519 §7.2).
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
-use crate::claims::{Claim, ClaimsSet, Unverified, Verified};
-use crate::config::{Config, Forward, Padding, Provider, Requirement};
-use crate::extract::extract;
+use crate::claims::{ClaimsSet, Verified};
+use crate::config::{
+    ClaimFormat, ClaimHeader, Config, Forward, Padding, Preflight, Provider, Requirement, TokenRequirement,
+};
+use crate::extract::{Found, Place, extract, without_cookies, without_params};
 use crate::jws::{Algorithm, UnverifiedJws};
 use crate::keystore::{Hint, IssuerId, KeyStore, Lookup};
 use crate::limits::CLAIM_HEADER_BYTES;
+use crate::policy::Extra;
 use crate::rejection::{Reason, Violation};
-use crate::request::Request;
-use crate::signature::{Crypto, NoCandidate, Verification, VerifiedJws, digest};
+use crate::request::{Request, RouteSetting};
+use crate::signature::{Crypto, NoCandidate, VerifiedJws, digest};
 use crate::time::UnixTime;
 
 /// What the gate remembers between requests.
@@ -44,21 +48,27 @@ pub struct Allow {
     pub remove: Vec<String>,
     /// Headers to set.
     pub set: Vec<(String, Vec<u8>)>,
-    /// Headers that were configured and could not be set: name and reason.
+    /// Filter state to set, where the host has it: key and value.
+    pub states: Vec<(String, String)>,
+    /// Headers and filter state that were configured and could not be set: name and reason.
     pub omitted: Vec<(String, &'static str)>,
 }
 
 /// Why a request goes on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Because {
-    /// Its token satisfies this provider.
+    /// Its tokens satisfy these providers.
     Verified {
-        /// The provider's name.
-        provider: String,
+        /// The providers' names.
+        providers: Vec<String>,
     },
+    /// It needs no good token, and has none.
+    Optional,
+    /// It is a CORS preflight.
+    Preflight,
     /// No rule is for it.
     Unmatched,
-    /// Its rule requires nothing.
+    /// Its rule, or its route, requires nothing.
     NoRequirement,
 }
 
@@ -167,27 +177,59 @@ pub fn decide(request: &Request, config: &Config, state: &mut State, crypto: &dy
 /// Decides on a request and says all that led to it.
 pub fn explain(request: &Request, config: &Config, state: &State, crypto: &dyn Crypto, now: UnixTime) -> Explanation {
     let judgement = judge(request, config, state, crypto, now);
-    Explanation { report: judgement.report(config, state, now), decision: judgement.decision }
+    Explanation { report: judgement.report(state, now), decision: judgement.decision }
 }
 
-/// One request held against the configuration: the decision, and the stages it was made of.
+/// One request held against the configuration: the decision, and what is known of the token behind it.
 struct Judgement<'a> {
     decision: Decision,
-    trial: Option<Trial<'a>>,
+    trial: Trial<'a>,
 }
 
-/// One token held against one provider.
+/// One token held against one provider, or against several that it might have come from.
+#[derive(Default)]
 struct Trial<'a> {
-    provider: Option<&'a Provider>,
-    token: Option<&'a [u8]>,
-    stage: Stage<'a>,
+    providers: Vec<&'a Provider>,
+    digest: Option<String>,
+    jws: Option<Rc<UnverifiedJws<'a>>>,
+    signature: SignatureStage,
+    audiences: Option<&'a [String]>,
 }
 
-/// How far a token came.
-enum Stage<'a> {
-    Nothing,
-    Claimed { jws: UnverifiedJws<'a>, claims: ClaimsSet<Unverified>, signature: SignatureStage },
-    Proven { jws: VerifiedJws<'a>, claims: ClaimsSet<Verified> },
+/// What came of a requirement.
+enum Outcome<'a> {
+    /// It is satisfied, by these tokens.
+    Satisfied(Vec<Accepted<'a>>, Option<String>),
+    /// It cannot be told yet.
+    Waiting(Need, Trial<'a>),
+    /// It is violated.
+    Violated(Rejection, Trial<'a>),
+}
+
+/// A token that a provider accepts.
+struct Accepted<'a> {
+    provider: &'a Provider,
+    place: Place,
+    claims: ClaimsSet<'a, Verified>,
+}
+
+/// Everything a decision is made from.
+#[derive(Clone, Copy)]
+struct Court<'a, 's> {
+    request: &'a Request,
+    config: &'a Config,
+    state: &'s State,
+    crypto: &'s dyn Crypto,
+    now: UnixTime,
+}
+
+/// Whether a token from another issuer is examined further, so that the report is whole.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Examine {
+    /// It is: only one provider is asked.
+    Whole,
+    /// It is not: with many providers, a token of nobody's would cost a signature each.
+    UpToIssuer,
 }
 
 fn judge<'a>(
@@ -197,173 +239,350 @@ fn judge<'a>(
     crypto: &dyn Crypto,
     now: UnixTime,
 ) -> Judgement<'a> {
-    let bypass = |because| Judgement { decision: Decision::Allow(annotate(request, config, because)), trial: None };
-    let Some(rules) = &config.rules else {
-        return any_provider(request, config, state, crypto, now);
+    let court = Court { request, config, state, crypto, now };
+    let pass = |because| Judgement {
+        decision: Decision::Allow(court.allow(because, Vec::new(), None)),
+        trial: Trial::default(),
     };
-    match rules.iter().find(|rule| rule.matcher.matches(request.path())).map(|rule| &rule.requirement) {
-        None => bypass(Because::Unmatched),
-        Some(Requirement::Nothing) => bypass(Because::NoRequirement),
-        Some(Requirement::Provider(place)) => match config.providers.get(*place) {
-            Some(provider) => try_provider(request, config, provider, state, crypto, now),
-            None => no_such_provider(),
-        },
+    if config.preflight == Preflight::Bypass && request.is_preflight() {
+        return pass(Because::Preflight);
     }
-}
-
-/// A rule that names no provider cannot be compiled; should it ever be, nobody gets through.
-fn no_such_provider<'a>() -> Judgement<'a> {
-    let violation = Violation::new(Reason::JwksUnavailable, "the rule names a provider that does not exist");
-    Judgement { decision: Decision::Reject(Rejection { violations: vec![violation], retry_after: None }), trial: None }
-}
-
-/// Without rules a token of any provider will do. The unverified `iss` only selects whom to ask; policy compares it
-/// again afterwards.
-fn any_provider<'a>(
-    request: &'a Request,
-    config: &'a Config,
-    state: &State,
-    crypto: &dyn Crypto,
-    now: UnixTime,
-) -> Judgement<'a> {
-    let attempt = |provider: &'a Provider| try_provider(request, config, provider, state, crypto, now);
-    let mut best: Option<Judgement<'a>> = None;
-    for provider in config.providers.iter().filter(|provider| may_be_from(request, provider)) {
-        let judgement = attempt(provider);
-        if best.as_ref().is_none_or(|best| rank(&judgement) > rank(best)) {
-            best = Some(judgement);
+    let rule = || config.rules.iter().find(|rule| rule.matcher.matches(request)).map(|rule| &rule.requirement);
+    let requirement = match request.route() {
+        RouteSetting::Disabled => return pass(Because::NoRequirement),
+        RouteSetting::Requirement(name) => match config.requirements.get(name) {
+            Some(requirement) => requirement,
+            None => return no_such_requirement(),
+        },
+        RouteSetting::Unset => match (rule(), &config.unmatched) {
+            (Some(requirement), _) => requirement,
+            (None, Requirement::Nothing) => return pass(Because::Unmatched),
+            (None, requirement) => requirement,
+        },
+    };
+    if let Requirement::Nothing = requirement {
+        return pass(Because::NoRequirement);
+    }
+    match court.hear(requirement, Examine::Whole) {
+        Outcome::Waiting(need, trial) => Judgement { decision: Decision::Await(need), trial },
+        Outcome::Violated(rejection, trial) => Judgement { decision: Decision::Reject(rejection), trial },
+        Outcome::Satisfied(accepted, failed) => {
+            let trial = accepted.first().map_or_else(Trial::default, Accepted::trial);
+            let providers = accepted.iter().map(|token| token.provider.name.clone()).collect::<Vec<_>>();
+            let because = if providers.is_empty() { Because::Optional } else { Because::Verified { providers } };
+            Judgement { decision: Decision::Allow(court.allow(because, accepted, failed)), trial }
         }
     }
-    match (best, config.providers.as_slice()) {
-        (Some(best), _) => best,
-        (None, [only]) => attempt(only),
-        (None, several) => no_provider(request, several),
+}
+
+/// The route asks for what does not exist: nobody gets through, as with `jwt_authn`.
+fn no_such_requirement<'a>() -> Judgement<'a> {
+    let violation = Violation::new(Reason::ClaimMismatch, "the route names a requirement that does not exist");
+    Judgement {
+        decision: Decision::Reject(Rejection { violations: vec![violation], retry_after: None }),
+        trial: Trial::default(),
     }
 }
 
-/// Which of several providers' judgements counts: one that lets pass, one that may yet, one that could not tell, else
-/// the rejection that came furthest. An outage is never reported as a bad token.
+/// Which of several outcomes tells most: one that may yet be good, one that could not tell, else the rejection that came
+/// furthest, where a token that is absent or somebody else's came nowhere. An outage is never reported as a bad token.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Rank {
+    Missing,
+    OtherIssuer,
     Rejected(Reason),
     Outage,
-    Awaits,
-    Allowed,
 }
 
-fn rank(judgement: &Judgement<'_>) -> Rank {
-    match &judgement.decision {
-        Decision::Allow(_) => Rank::Allowed,
-        Decision::Await(_) => Rank::Awaits,
-        Decision::Reject(rejection) if rejection.reason().is_outage() => Rank::Outage,
-        Decision::Reject(rejection) => Rank::Rejected(rejection.reason()),
+impl Rank {
+    fn of(rejection: &Rejection) -> Self {
+        match rejection.reason() {
+            Reason::HeaderMissing => Self::Missing,
+            Reason::IssuerMismatch => Self::OtherIssuer,
+            reason if reason.is_outage() => Self::Outage,
+            reason => Self::Rejected(reason),
+        }
     }
 }
 
-fn may_be_from(request: &Request, provider: &Provider) -> bool {
-    let Ok(jws) =
-        extract(request).and_then(|token| bounded(token, provider.max_token_bytes)).and_then(UnverifiedJws::parse)
-    else {
-        return false;
-    };
-    provider.policy.check_issuer(&ClaimsSet::claimed_by(&jws).iss).is_none()
-}
-
-/// No provider has this issuer, or there is no token to have one. No key is tried: with many providers, a token of
-/// nobody's would cost a signature each.
-fn no_provider<'a>(request: &'a Request, providers: &'a [Provider]) -> Judgement<'a> {
-    let longest = providers.iter().map(|provider| provider.max_token_bytes).max().unwrap_or_default();
-    let mut trial = Trial { provider: None, token: None, stage: Stage::Nothing };
-    let parsed = extract(request).and_then(|token| {
-        trial.token = Some(token);
-        bounded(token, longest).and_then(UnverifiedJws::parse)
-    });
-    let violations = match parsed {
-        Err(violation) => vec![violation],
-        Ok(jws) => {
-            let allowed: Vec<Algorithm> = providers.iter().flat_map(|provider| provider.algorithms.clone()).collect();
-            let (mut violations, _) = check_header(&jws, &allowed);
-            violations.push(Violation::new(Reason::IssuerMismatch, "`iss` is not the issuer of any provider"));
-            let claims = ClaimsSet::claimed_by(&jws);
-            trial.stage = Stage::Claimed { jws, claims, signature: SignatureStage::NotChecked };
-            violations
+impl<'a> Court<'a, '_> {
+    fn hear(self, requirement: &'a Requirement, examine: Examine) -> Outcome<'a> {
+        match requirement {
+            Requirement::Nothing => Outcome::Satisfied(Vec::new(), None),
+            Requirement::Token(TokenRequirement { provider, audiences, claims }) => {
+                let extra = Extra { audiences: audiences.as_deref(), claims };
+                match self.config.providers.get(*provider) {
+                    Some(provider) => self.try_provider(provider, extra, examine),
+                    // A place that does not exist cannot be compiled; should it ever be, nobody gets through.
+                    None => Outcome::Violated(
+                        Need { keys: IssuerId(*provider) }.into_rejection("no such provider"),
+                        Trial::default(),
+                    ),
+                }
+            }
+            Requirement::AnyProvider => self.any_provider(examine),
+            Requirement::Any(children) => self.any(children),
+            Requirement::All(children) => self.all(children, examine),
+            Requirement::AllowMissing => match self.any_provider(examine) {
+                Outcome::Violated(rejection, _) if Rank::of(&rejection) == Rank::Missing => {
+                    Outcome::Satisfied(Vec::new(), None)
+                }
+                other => other,
+            },
+            Requirement::AllowMissingOrFailed => match self.any_provider(examine) {
+                Outcome::Violated(..) => Outcome::Satisfied(Vec::new(), None),
+                other => other,
+            },
+            Requirement::ExtractOnly(header) => match self.any_provider(examine) {
+                Outcome::Violated(rejection, _) if Rank::of(&rejection) == Rank::Missing => {
+                    Outcome::Satisfied(Vec::new(), None)
+                }
+                Outcome::Violated(..) => Outcome::Satisfied(Vec::new(), Some(header.clone())),
+                other => other,
+            },
         }
-    };
-    Judgement { decision: Decision::Reject(Rejection { violations, retry_after: None }), trial: Some(trial) }
-}
+    }
 
-fn try_provider<'a>(
-    request: &'a Request,
-    config: &'a Config,
-    provider: &'a Provider,
-    state: &State,
-    crypto: &dyn Crypto,
-    now: UnixTime,
-) -> Judgement<'a> {
-    let mut trial = Trial { provider: Some(provider), token: None, stage: Stage::Nothing };
-    let reject = |violations: Vec<Violation>, trial, retry_after| Judgement {
-        decision: Decision::Reject(Rejection { violations, retry_after }),
-        trial: Some(trial),
-    };
-    let parsed = extract(request).and_then(|token| {
-        trial.token = Some(token);
-        bounded(token, provider.max_token_bytes).and_then(UnverifiedJws::parse)
-    });
-    let jws = match parsed {
-        Ok(jws) => jws,
-        Err(violation) => return reject(vec![violation], trial, None),
-    };
+    /// A token of whichever provider.
+    fn any_provider(self, examine: Examine) -> Outcome<'a> {
+        let providers = &self.config.providers;
+        let examine = if providers.len() > 1 { Examine::UpToIssuer } else { examine };
+        self.first(providers.iter().map(|provider| self.try_provider(provider, Extra::default(), examine)))
+    }
 
-    let claims = ClaimsSet::claimed_by(&jws);
-    let (mut violations, alg) = check_header(&jws, &provider.algorithms);
-    violations.extend(provider.policy.check_issuer(&claims.iss));
-
-    // Keys are asked for even if the token is refused already, so that the report is whole; but nobody waits for it.
-    let mut retry_after = None;
-    let keys = match alg.map(|alg| (alg, look_up(&jws, alg, provider, state, now))) {
-        None => None,
-        Some((alg, Lookup::Keys(keys))) => Some((alg, keys)),
-        Some((_, Lookup::None(none))) => {
-            violations.push(no_candidate(none, jws.header().kid.is_some()));
-            None
+    /// The first child that is satisfied. `allow_missing` and `allow_missing_or_failed` beside others are no
+    /// requirements of their own: they say what becomes of a request that satisfies none of the others.
+    fn any(self, children: &'a [Requirement]) -> Outcome<'a> {
+        let (mut missing, mut failed) = (false, false);
+        let tokens = children.iter().filter(|child| match child {
+            Requirement::AllowMissing => {
+                missing = true;
+                false
+            }
+            Requirement::AllowMissingOrFailed => {
+                failed = true;
+                false
+            }
+            _ => true,
+        });
+        let outcome = self.first(tokens.map(|child| self.hear(child, Examine::UpToIssuer)));
+        match outcome {
+            Outcome::Violated(rejection, _) if failed || (missing && Rank::of(&rejection) == Rank::Missing) => {
+                Outcome::Satisfied(Vec::new(), None)
+            }
+            other => other,
         }
-        Some((_, Lookup::Await)) if violations.is_empty() => {
-            trial.stage = Stage::Claimed { jws, claims, signature: SignatureStage::NotChecked };
-            return Judgement { decision: Decision::Await(Need { keys: provider.keys }), trial: Some(trial) };
-        }
-        Some((_, Lookup::Unavailable { retry_after: wait })) if violations.is_empty() => {
-            retry_after = Some(wait.max(Duration::from_secs(1)));
-            violations.push(Violation::new(Reason::JwksUnavailable, "the issuer's keys could not be fetched"));
-            None
-        }
-        Some((_, Lookup::Await | Lookup::Unavailable { .. })) => None,
-    };
+    }
 
-    trial.stage = match keys {
-        None => Stage::Claimed { jws, claims, signature: SignatureStage::NotChecked },
-        Some((alg, keys)) => match VerifiedJws::verify(jws, alg, &keys, crypto) {
-            Verification::Valid(jws) => Stage::Proven { claims: ClaimsSet::of(&jws), jws },
-            Verification::Invalid(jws) => {
+    /// The first outcome that satisfies; else one that waits; else the violation that tells most.
+    fn first(self, outcomes: impl Iterator<Item = Outcome<'a>>) -> Outcome<'a> {
+        let (mut waiting, mut violated): (Option<Outcome<'a>>, Option<(Rejection, Trial<'a>)>) = (None, None);
+        for outcome in outcomes {
+            match outcome {
+                Outcome::Satisfied(..) => return outcome,
+                Outcome::Waiting(..) => waiting = waiting.or(Some(outcome)),
+                Outcome::Violated(rejection, trial) => {
+                    violated = Some(match violated {
+                        None => (rejection, trial),
+                        Some((first, before)) => {
+                            let better = Rank::of(&rejection) > Rank::of(&first);
+                            let (rejection, winner, loser) =
+                                if better { (rejection, trial, before) } else { (first, before, trial) };
+                            let nobodys = Rank::of(&rejection) <= Rank::OtherIssuer;
+                            (rejection, if nobodys { winner.beside(loser) } else { winner })
+                        }
+                    });
+                }
+            }
+        }
+        match (waiting, violated) {
+            (Some(waiting), _) => waiting,
+            (None, Some((rejection, trial))) => Outcome::Violated(rejection, trial),
+            // Nothing but `allow_missing` and its like was asked for.
+            (None, None) => {
+                let violation = Violation::new(Reason::HeaderMissing, "the request holds no token that is looked at");
+                Outcome::Violated(Rejection { violations: vec![violation], retry_after: None }, Trial::default())
+            }
+        }
+    }
+
+    fn all(self, children: &'a [Requirement], examine: Examine) -> Outcome<'a> {
+        let (mut accepted, mut failed) = (Vec::new(), None);
+        for child in children {
+            match self.hear(child, examine) {
+                Outcome::Satisfied(more, bad) => {
+                    accepted.extend(more);
+                    failed = failed.or(bad);
+                }
+                other => return other,
+            }
+        }
+        Outcome::Satisfied(accepted, failed)
+    }
+
+    fn try_provider(self, provider: &'a Provider, extra: Extra<'a>, examine: Examine) -> Outcome<'a> {
+        let mut trial = Trial { providers: vec![provider], audiences: extra.audiences, ..Trial::default() };
+        let reject = |violations, retry_after, trial| Outcome::Violated(Rejection { violations, retry_after }, trial);
+        let (place, jws) = match self.find(provider, &mut trial) {
+            Ok(found) => found,
+            Err(violation) => return reject(vec![violation], None, trial),
+        };
+        let claimed = ClaimsSet::claimed_by(&jws);
+        trial.jws = Some(Rc::clone(&jws));
+        let (mut violations, alg) = check_header(&jws, provider);
+        let other_issuer = provider.policy.check_issuer(&claimed.iss);
+        let is_other = other_issuer.is_some();
+        violations.extend(other_issuer);
+        if is_other && examine == Examine::UpToIssuer {
+            violations.sort_by_key(|violation| violation.reason);
+            return reject(violations, None, trial);
+        }
+
+        // Keys are asked for even if the token is refused already, so that the report is whole; but nobody waits for it.
+        let mut retry_after = None;
+        let mut keys = None;
+        if let Some(alg) = alg {
+            let hint = Hint { kid: jws.header().kid.as_deref(), alg };
+            match self.state.keys.lookup(provider.keys, hint, self.now) {
+                Lookup::Keys(found) => keys = Some((alg, found)),
+                Lookup::None(none) => violations.push(no_candidate(none, hint.kid.is_some())),
+                Lookup::Await if violations.is_empty() => {
+                    return Outcome::Waiting(Need { keys: provider.keys }, trial);
+                }
+                Lookup::Unavailable { retry_after: wait } if violations.is_empty() => {
+                    retry_after = Some(wait.max(Duration::from_secs(1)));
+                    violations.push(Violation::new(Reason::JwksUnavailable, "the issuer's keys could not be fetched"));
+                }
+                Lookup::Await | Lookup::Unavailable { .. } => {}
+            }
+        }
+        let verified = keys.map(|(alg, keys)| VerifiedJws::verify(&jws, alg, &keys, self.crypto));
+        match verified {
+            None => violations.extend(provider.policy.check(&claimed, extra, self.now)),
+            Some(None) => {
+                trial.signature = SignatureStage::Fail;
                 violations
                     .push(Violation::new(Reason::SignatureInvalid, "no key of the issuer verifies the signature"));
-                Stage::Claimed { jws, claims, signature: SignatureStage::Fail }
+                violations.extend(provider.policy.check(&claimed, extra, self.now));
             }
-        },
-    };
-    match &trial.stage {
-        Stage::Proven { jws, claims } => {
-            violations.extend(provider.policy.check(claims, now));
-            if violations.is_empty() {
-                let allow = forward_token(request, config, provider, jws, claims);
-                return Judgement { decision: Decision::Allow(allow), trial: Some(trial) };
+            Some(Some(verified)) => {
+                trial.signature = SignatureStage::Pass;
+                let claims = ClaimsSet::of(&verified);
+                violations.extend(provider.policy.check(&claims, extra, self.now));
+                if violations.is_empty() {
+                    return Outcome::Satisfied(vec![Accepted { provider, place, claims }], None);
+                }
             }
         }
-        Stage::Claimed { claims, .. } => violations.extend(provider.policy.check(claims, now)),
-        Stage::Nothing => {}
+        violations.sort_by_key(|violation| violation.reason);
+        violations.dedup();
+        reject(violations, retry_after, trial)
     }
-    violations.sort_by_key(|violation| violation.reason);
-    violations.dedup();
-    reject(violations, trial, retry_after)
+
+    /// The one token in the places where this provider looks, taken apart.
+    fn find(self, provider: &'a Provider, trial: &mut Trial<'a>) -> Result<(Place, Rc<UnverifiedJws<'a>>), Violation> {
+        let Found { token, place } = extract(self.request, &provider.places)?;
+        trial.digest = Some(digest(&token));
+        bounded(&token, provider.max_token_bytes)?;
+        Ok((place, Rc::new(UnverifiedJws::parse(token)?)))
+    }
+
+    /// A request that goes on. Every header that any provider may set is removed from every request, so that none can be
+    /// brought along; then tokens that end here are cut out, and what the accepted ones say is written down.
+    fn allow(self, because: Because, accepted: Vec<Accepted<'a>>, failed: Option<String>) -> Allow {
+        let managed = self.config.managed_headers.iter().filter(|name| self.request.has(name)).cloned();
+        let mut allow =
+            Allow { because, remove: managed.collect(), set: Vec::new(), states: Vec::new(), omitted: Vec::new() };
+        self.cut_out(accepted.iter().filter(|token| token.provider.forward == Forward::Strip), &mut allow);
+        for token in &accepted {
+            token.annotate(&mut allow);
+        }
+        allow.set.extend(failed.map(|header| (header, b"false".to_vec())));
+        allow
+    }
+
+    fn cut_out<'t>(self, tokens: impl Iterator<Item = &'t Accepted<'a>>, allow: &mut Allow)
+    where
+        'a: 't,
+    {
+        let (mut params, mut cookies) = (Vec::new(), Vec::new());
+        for token in tokens {
+            match &token.place {
+                Place::Header(name) if !allow.remove.contains(name) => allow.remove.push(name.clone()),
+                Place::Header(_) => {}
+                Place::Param(name) => params.push(name.as_str()),
+                Place::Cookie(name) => cookies.push(name.as_str()),
+            }
+        }
+        allow.set.extend(without_params(self.request, &params).map(|target| (":path".to_owned(), target)));
+        if !cookies.is_empty() {
+            allow.remove.push("cookie".to_owned());
+            let rest = without_cookies(self.request, &cookies);
+            if !rest.is_empty() {
+                allow.set.push(("cookie".to_owned(), rest));
+            }
+        }
+    }
+}
+
+impl<'a> Trial<'a> {
+    /// A token that none of several providers knows: it is held against them all.
+    fn beside(mut self, other: Self) -> Self {
+        let more = other.providers.into_iter().filter(|other| !self.providers.iter().any(|p| std::ptr::eq(*p, *other)));
+        let more: Vec<&'a Provider> = more.collect();
+        self.providers.extend(more);
+        self.jws = self.jws.or(other.jws);
+        self.digest = self.digest.or(other.digest);
+        self
+    }
+}
+
+impl<'a> Accepted<'a> {
+    fn trial(&self) -> Trial<'a> {
+        let jws = self.claims.shared_jws();
+        Trial {
+            providers: vec![self.provider],
+            digest: Some(digest(jws.compact())),
+            jws: Some(jws),
+            signature: SignatureStage::Pass,
+            audiences: None,
+        }
+    }
+
+    /// Writes down what the upstream shall know of the token.
+    fn annotate(&self, allow: &mut Allow) {
+        if let Some(header) = &self.provider.payload_header {
+            let mut value = self.claims.jws().encoded_payload().to_vec();
+            if header.padding == Padding::Add {
+                value.resize(value.len().next_multiple_of(4), b'=');
+            }
+            put(allow, &header.name, value);
+        }
+        for header in &self.provider.claim_headers {
+            let Some(text) = header_text(&self.claims, header) else { continue };
+            match text.and_then(fit_for_a_header) {
+                Ok(text) => put(allow, &header.name, text.into_bytes()),
+                Err(why) => allow.omitted.push((header.name.clone(), why)),
+            }
+        }
+        for (key, path) in &self.provider.claim_states {
+            let text = match self.claims.at(path) {
+                None | Some(Value::Null) => continue,
+                Some(Value::String(text)) => Some(text.clone()),
+                Some(_) => self.claims.text_at(path),
+            };
+            match text.ok_or("the claim cannot be read").and_then(fit_for_a_header) {
+                Ok(text) => allow.states.push((key.clone(), text)),
+                Err(why) => allow.omitted.push((key.clone(), why)),
+            }
+        }
+    }
+}
+
+/// Sets a header; the last of several values for one counts.
+fn put(allow: &mut Allow, name: &str, value: Vec<u8>) {
+    allow.set.retain(|(other, _)| other != name);
+    allow.set.push((name.to_owned(), value));
 }
 
 fn bounded(token: &[u8], allowed: usize) -> Result<&[u8], Violation> {
@@ -378,29 +597,22 @@ fn bounded(token: &[u8], allowed: usize) -> Result<&[u8], Violation> {
 }
 
 /// What the JOSE header violates, and the algorithm if it is allowed.
-fn check_header(jws: &UnverifiedJws<'_>, allowed: &[Algorithm]) -> (Vec<Violation>, Option<Algorithm>) {
+fn check_header(jws: &UnverifiedJws<'_>, provider: &Provider) -> (Vec<Violation>, Option<Algorithm>) {
     let mut violations = Vec::new();
+    if !provider.accepts_type(jws.header().typ.as_deref()) {
+        violations.push(Violation::new(Reason::TypeNotAllowed, "`typ` is not one of the types accepted"));
+    }
     if jws.header().needs_extension {
         violations.push(Violation::new(
             Reason::CritUnsupported,
             "the header uses `crit` or `b64`, no extension is understood",
         ));
     }
-    let alg = Algorithm::from_name(&jws.header().alg).filter(|alg| allowed.contains(alg));
+    let alg = Algorithm::from_name(&jws.header().alg).filter(|alg| provider.algorithms.contains(alg));
     if alg.is_none() {
         violations.push(Violation::new(Reason::AlgorithmNotAllowed, "`alg` is not one of the algorithms allowed"));
     }
     (violations, alg)
-}
-
-fn look_up<'s>(
-    jws: &UnverifiedJws<'_>,
-    alg: Algorithm,
-    provider: &Provider,
-    state: &'s State,
-    now: UnixTime,
-) -> Lookup<'s> {
-    state.keys.lookup(provider.keys, Hint { kid: jws.header().kid.as_deref(), alg }, now)
 }
 
 fn no_candidate(none: NoCandidate, named: bool) -> Violation {
@@ -414,101 +626,71 @@ fn no_candidate(none: NoCandidate, named: bool) -> Violation {
     }
 }
 
-/// Every header that any provider may set is removed from every request, so that none can be brought along.
-fn annotate(request: &Request, config: &Config, because: Because) -> Allow {
-    let remove = config.managed_headers.iter().filter(|name| request.has(name)).cloned().collect();
-    Allow { because, remove, set: Vec::new(), omitted: Vec::new() }
-}
-
-fn forward_token(
-    request: &Request,
-    config: &Config,
-    provider: &Provider,
-    jws: &VerifiedJws<'_>,
-    claims: &ClaimsSet<Verified>,
-) -> Allow {
-    let mut allow = annotate(request, config, Because::Verified { provider: provider.name.clone() });
-    if provider.forward == Forward::Strip {
-        allow.remove.push("authorization".to_owned());
-    }
-    if let Some(header) = &provider.payload_header {
-        let mut value = jws.jws().encoded_payload().to_vec();
-        if header.padding == Padding::Add {
-            value.resize(value.len().next_multiple_of(4), b'=');
+/// A claim as a header's value; nothing if there is none. Arrays and objects as configured, by default as `jwt_authn`
+/// writes them; null is no value.
+fn header_text(claims: &ClaimsSet<'_, Verified>, header: &ClaimHeader) -> Option<Result<String, &'static str>> {
+    let json = || claims.text_at(&header.path).ok_or("the claim cannot be read");
+    Some(match (claims.at(&header.path)?, header.format) {
+        (Value::Null, _) => return None,
+        (Value::String(text), _) => Ok(text.clone()),
+        (Value::Bool(value), _) => Ok(value.to_string()),
+        (Value::Number(_), _) => json(),
+        (Value::Array(_) | Value::Object(_), ClaimFormat::Base64Json) => json().map(|json| STANDARD.encode(json)),
+        (Value::Array(_) | Value::Object(_), ClaimFormat::Json) => json(),
+        (Value::Object(_), ClaimFormat::Comma) => Err("an object cannot be written as a list"),
+        (Value::Array(items), ClaimFormat::Comma) => {
+            let item = |item: &Value| match item {
+                Value::String(text) if !text.contains(',') => Ok(text.clone()),
+                Value::Bool(_) | Value::Number(_) => Ok(item.to_string()),
+                _ => Err("an item cannot be written in a list with commas"),
+            };
+            items.iter().map(item).collect::<Result<Vec<_>, _>>().map(|items| items.join(","))
         }
-        allow.set.push((header.name.clone(), value));
-    }
-    for header in &provider.claim_headers {
-        let Some(value) = claims.at(&header.path).and_then(header_text) else {
-            continue;
-        };
-        match refusal(value.as_bytes()) {
-            Some(why) => allow.omitted.push((header.name.clone(), why)),
-            None => allow.set.push((header.name.clone(), value.into_bytes())),
-        }
-    }
-    allow
+    })
 }
 
-/// A claim as a header's value, as `jwt_authn` writes it; null is no value.
-fn header_text(value: &Value) -> Option<String> {
-    match value {
-        Value::Null => None,
-        Value::String(text) => Some(text.clone()),
-        Value::Bool(_) | Value::Number(_) => Some(value.to_string()),
-        Value::Array(_) | Value::Object(_) => Some(STANDARD.encode(value.to_string())),
-    }
-}
-
-fn refusal(value: &[u8]) -> Option<&'static str> {
-    if value.len() > CLAIM_HEADER_BYTES {
-        Some("the claim is too long for a header")
-    } else if value.iter().any(|&b| b < b' ' || b == 0x7F) {
-        Some("the claim holds control characters")
+fn fit_for_a_header(text: String) -> Result<String, &'static str> {
+    if text.len() > CLAIM_HEADER_BYTES {
+        Err("the claim is too long for a header")
+    } else if text.bytes().any(|b| b < b' ' || b == 0x7F) {
+        Err("the claim holds control characters")
     } else {
-        None
+        Ok(text)
     }
 }
 
 impl Judgement<'_> {
-    fn report(&self, config: &Config, state: &State, now: UnixTime) -> Report {
-        let Some(trial) = &self.trial else {
-            return Report::default();
+    fn report(&self, state: &State, now: UnixTime) -> Report {
+        let trial = &self.trial;
+        let providers = trial.providers.iter();
+        let mut report = Report {
+            token_sha256: trial.digest.clone(),
+            signature: trial.signature,
+            iss_expected: providers
+                .flat_map(|p| p.policy.issuers.iter().map(crate::policy::Issuer::template))
+                .collect(),
+            ..Report::default()
         };
-        let mut report = Report { token_sha256: trial.token.map(digest), ..Report::default() };
-        let accepted = trial.provider.map_or(config.providers.as_slice(), std::slice::from_ref);
-        report.iss_expected = accepted.iter().filter_map(|provider| provider.policy.issuer.clone()).collect();
-        if let Some(provider) = trial.provider {
+        if let [provider] = trial.providers.as_slice() {
             report.provider = Some(provider.name.clone());
-            report.aud_expected.clone_from(&provider.policy.audiences);
+            report.aud_expected = trial.audiences.unwrap_or(&provider.policy.audiences).to_vec();
             report.jwks_age = state.keys.age(provider.keys, now);
             if let Some(set) = state.keys.set(provider.keys, now) {
                 report.keys = set.keys().iter().map(|key| key.kid().unwrap_or_default().to_owned()).collect();
             }
         }
-        match &trial.stage {
-            Stage::Nothing => {}
-            Stage::Claimed { jws, claims, signature } => report.token(jws, claims, *signature),
-            Stage::Proven { jws, claims } => report.token(jws.jws(), claims, SignatureStage::Pass),
+        if let Some(jws) = &trial.jws {
+            let claims = ClaimsSet::claimed_by(jws);
+            report.alg = Some(jws.header().alg.clone());
+            report.kid.clone_from(&jws.header().kid);
+            report.typ.clone_from(&jws.header().typ);
+            report.iss_token = claims.iss.present().cloned();
+            report.aud_token = claims.aud.present().cloned().unwrap_or_default();
+            report.iat = claims.iat.present().copied();
+            report.nbf = claims.nbf.present().copied();
+            report.exp = claims.exp.present().copied();
+            report.jti = claims.jti.present().cloned();
         }
         report
-    }
-}
-
-impl Report {
-    fn token<P>(&mut self, jws: &UnverifiedJws<'_>, claims: &ClaimsSet<P>, signature: SignatureStage) {
-        self.signature = signature;
-        self.alg = Some(jws.header().alg.clone());
-        self.kid.clone_from(&jws.header().kid);
-        self.typ.clone_from(&jws.header().typ);
-        self.iss_token = claims.iss.present().cloned();
-        self.aud_token = claims.aud.present().cloned().unwrap_or_default();
-        self.iat = claims.iat.present().copied();
-        self.nbf = claims.nbf.present().copied();
-        self.exp = claims.exp.present().copied();
-        self.jti = match &claims.jti {
-            Claim::Present(jti) => Some(jti.clone()),
-            Claim::Absent | Claim::Malformed(_) => None,
-        };
     }
 }

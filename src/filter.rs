@@ -10,12 +10,12 @@ use std::time::Duration;
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::{Action, ContextType, LogLevel};
 
-use crate::config::Config;
+use crate::config::{Config, ErrorFormat};
 use crate::decide::{Decision, Need, Rejection, State, decide, explain};
 use crate::keystore::{Event, Fetch, FetchId, IssuerId, KeyStore, Response, Source, skipped};
 use crate::observe::{Line, LogGate, event_line, omitted_line, rejection_line};
 use crate::parking::{Parked, Parking};
-use crate::reply::{Effects, LocalReply, reject, reply};
+use crate::reply::{Effects, reject, reply};
 use crate::request::Request;
 use crate::signature::Portable;
 use crate::time::UnixTime;
@@ -107,7 +107,7 @@ impl Gate {
             }
             Decision::Await(_) => Vec::new(),
         };
-        Verdict { host, effects: reply(request, &decision), lines }
+        Verdict { host, effects: reply(request, &self.config, &decision), lines }
     }
 
     /// Refuses a request that cannot wait for keys, or not any longer.
@@ -115,7 +115,7 @@ impl Gate {
         let host = self.host();
         let rejection = need.into_rejection(detail);
         let lines = self.rejection_lines(host, request, &rejection, now);
-        Verdict { host, effects: Effects::Reply(reject(request, &rejection)), lines }
+        Verdict { host, effects: Effects::Reply(reject(request, self.config.error_format, &rejection)), lines }
     }
 
     fn rejection_lines(&mut self, host: Host, request: &Request, rejection: &Rejection, now: UnixTime) -> Vec<Line> {
@@ -170,16 +170,16 @@ impl Root {
             issuers.iter().flat_map(|issuer| gate.parking.take_ready(*issuer)).collect()
         });
         for parked in ready.unwrap_or_default() {
-            self.settle(parked, |gate, request| gate.decide(request, now));
+            self.settle(parked, now, |gate, request| gate.decide(request, now));
         }
     }
 
     /// Judges a request that was parked, from the root context.
-    fn settle(&self, parked: Parked<u32>, judge: impl FnOnce(&mut Gate, &Request) -> Verdict) {
+    fn settle(&self, parked: Parked<u32>, now: UnixTime, judge: impl FnOnce(&mut Gate, &Request) -> Verdict) {
         if !host::enter(parked.request) {
             return;
         }
-        let request = host::request();
+        let request = Host::Envoy.request();
         let Some(verdict) = self.with_gate(|gate| judge(gate, &request)) else {
             return;
         };
@@ -187,10 +187,12 @@ impl Root {
             Done::Passes => host::resume(),
             Done::Answered => {}
             // Another set is still to come.
-            Done::Waits(host, need) => {
-                if self.with_gate(|gate| gate.parking.park(parked.waiting_for(need.keys))) != Some(true) {
-                    host.reply(&reject(&request, &need.into_rejection(TOO_MANY)));
-                }
+            Done::Waits(_, need) => {
+                let refused = self.with_gate(|gate| {
+                    let parks = gate.parking.park(parked.waiting_for(need.keys));
+                    (!parks).then(|| gate.give_up(&request, need, TOO_MANY, now))
+                });
+                let _answered = refused.flatten().map(Verdict::carry_out);
             }
         }
     }
@@ -274,7 +276,7 @@ impl RootContext for Root {
         });
         for parked in overdue.unwrap_or_default() {
             let need = Need { keys: parked.issuer };
-            self.settle(parked, |gate, request| gate.give_up(request, need, TOO_LONG, now));
+            self.settle(parked, now, |gate, request| gate.give_up(request, need, TOO_LONG, now));
         }
     }
 
@@ -298,10 +300,9 @@ struct Stream {
 impl HttpContext for Stream {
     fn on_http_request_headers(&mut self, _: usize, _: bool) -> Action {
         let now = host::now();
-        let request = host::request();
-        let Some(verdict) = with_gate(&self.gate, |gate| gate.decide(&request, now)) else {
-            return self.no_gate(&request);
-        };
+        let Some(host) = with_gate(&self.gate, Gate::host) else { return self.no_gate() };
+        let request = host.request();
+        let Some(verdict) = with_gate(&self.gate, |gate| gate.decide(&request, now)) else { return self.no_gate() };
         match verdict.carry_out() {
             Done::Passes => Action::Continue,
             Done::Answered => Action::Pause,
@@ -348,10 +349,10 @@ impl Stream {
     }
 
     /// There is no configuration, so nothing passes.
-    fn no_gate(&self, request: &Request) -> Action {
+    fn no_gate(&self) -> Action {
         let rejection = Need { keys: IssuerId(0) }.into_rejection("the gate has no configuration");
-        let reply: LocalReply = reject(request, &rejection);
-        Host::detect().reply(&reply);
+        let host = Host::detect();
+        host.reply(&reject(&host.request(), ErrorFormat::NoBody, &rejection));
         Action::Pause
     }
 }
@@ -360,7 +361,7 @@ impl Context for Stream {
     /// Only on NGINX: the answer to this request's own callout.
     fn on_http_call_response(&mut self, token_id: u32, _: usize, body_size: usize, _: usize) {
         let now = host::now();
-        let request = host::request();
+        let request = Host::Nginx.request();
         let verdict = with_gate(&self.gate, |gate| {
             let events = gate.handle_response(token_id, body_size, now);
             gate.write(&events);
@@ -374,7 +375,7 @@ impl Context for Stream {
             Some(Done::Passes) => host::resume(),
             Some(Done::Answered | Done::Waits(..)) => {}
             None => {
-                let _answered = self.no_gate(&request);
+                let _answered = self.no_gate();
             }
         }
     }

@@ -35,6 +35,22 @@ pub fn parse_object(json: &[u8]) -> Result<Map<String, Value>, JsonError> {
     }
 }
 
+/// The same JSON text without white space between its tokens.
+pub fn compact(json: &str) -> String {
+    let (mut in_string, mut escaped) = (false, false);
+    let keep = |c: &char| {
+        let blank = !in_string && matches!(c, ' ' | '\t' | '\n' | '\r');
+        if in_string {
+            in_string = escaped || *c != '"';
+            escaped = *c == '\\' && !escaped;
+        } else {
+            in_string = *c == '"';
+        }
+        !blank
+    };
+    json.chars().filter(keep).collect()
+}
+
 /// What kind of value this is, for messages.
 pub const fn kind(value: &Value) -> &'static str {
     match value {
@@ -176,6 +192,12 @@ mod tests {
         // Siblings do not add up.
         let wide = format!("[{}]", vec!["[[]]"; 100].join(","));
         assert!(parse(wide.as_bytes()).is_ok());
+    }
+
+    #[test]
+    fn only_space_between_tokens_is_lost() {
+        let json = "{ \"a b\\\\\" :\t[ 1e2 ,\"\\\" c \" ]\r\n}";
+        assert_eq!(compact(json), "{\"a b\\\\\":[1e2,\"\\\" c \"]}");
     }
 
     #[test]

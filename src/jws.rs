@@ -90,9 +90,11 @@ pub struct JoseHeader {
 /// A token that was taken apart and not verified: nothing in it can be believed.
 #[derive(Clone, Debug)]
 pub struct UnverifiedJws<'t> {
-    compact: &'t [u8],
-    signing_input: &'t [u8],
+    compact: Cow<'t, [u8]>,
+    /// Where the encoded header ends, and the encoded payload.
+    dots: (usize, usize),
     header: JoseHeader,
+    octets: Vec<u8>,
     payload: Map<String, Value>,
     signature: Vec<u8>,
 }
@@ -102,39 +104,36 @@ impl<'t> UnverifiedJws<'t> {
     ///
     /// # Errors
     /// [`Reason::TokenMalformed`], with the part that is wrong and how.
-    pub fn parse(compact: &'t [u8]) -> Result<Self, Violation> {
+    pub fn parse(compact: impl Into<Cow<'t, [u8]>>) -> Result<Self, Violation> {
+        let compact = compact.into();
         let mut segments = compact.split(|&b| b == b'.');
         let (Some(header), Some(payload), Some(signature), None) =
             (segments.next(), segments.next(), segments.next(), segments.next())
         else {
-            return Err(wrong_segments(compact));
+            return Err(wrong_segments(&compact));
         };
-        let signed = header.len().saturating_add(payload.len()).saturating_add(1);
-        let header = object("header", header)?;
-        let payload = object("payload", payload)?;
+        let dots = (header.len(), header.len().saturating_add(1).saturating_add(payload.len()));
+        let header = object("header", &decode("header", header)?)?;
+        let octets = decode("payload", payload)?;
+        let payload = object("payload", &octets)?;
         let signature = decode("signature", signature)?;
-        Ok(Self {
-            compact,
-            signing_input: compact.get(..signed).unwrap_or_default(),
-            header: JoseHeader::from_members(&header)?,
-            payload,
-            signature,
-        })
+        Ok(Self { header: JoseHeader::from_members(&header)?, compact, dots, octets, payload, signature })
     }
 
     /// The token as it was received.
-    pub const fn compact(&self) -> &'t [u8] {
-        self.compact
+    pub fn compact(&self) -> &[u8] {
+        &self.compact
     }
 
     /// The payload as it was received, in base64url.
-    pub fn encoded_payload(&self) -> &'t [u8] {
-        self.signing_input.rsplit(|&b| b == b'.').next().unwrap_or_default()
+    pub fn encoded_payload(&self) -> &[u8] {
+        let (header, payload) = self.dots;
+        self.compact.get(header.saturating_add(1)..payload).unwrap_or_default()
     }
 
     /// What the signature covers (RFC 7515 §5.1, step 5).
-    pub const fn signing_input(&self) -> &'t [u8] {
-        self.signing_input
+    pub fn signing_input(&self) -> &[u8] {
+        self.compact.get(..self.dots.1).unwrap_or_default()
     }
 
     /// The JOSE header.
@@ -145,6 +144,11 @@ impl<'t> UnverifiedJws<'t> {
     /// The octets of the signature.
     pub fn signature(&self) -> &[u8] {
         &self.signature
+    }
+
+    /// The octets of the payload, as they were signed.
+    pub fn octets(&self) -> &[u8] {
+        &self.octets
     }
 
     /// The members of the payload.
@@ -187,10 +191,9 @@ fn wrong_segments(compact: &[u8]) -> Violation {
     malformed(format!("the token has {count} segments, three were expected"))
 }
 
-fn object(part: &'static str, segment: &[u8]) -> Result<Map<String, Value>, Violation> {
-    let octets = decode(part, segment)?;
+fn object(part: &'static str, octets: &[u8]) -> Result<Map<String, Value>, Violation> {
     // The parser's own words could repeat a claim's name: the client gets the fact alone.
-    json::parse_object(&octets).map_err(|_| malformed(format!("the {part} is not a strict JSON object")))
+    json::parse_object(octets).map_err(|_| malformed(format!("the {part} is not a strict JSON object")))
 }
 
 fn decode(part: &'static str, segment: &[u8]) -> Result<Vec<u8>, Violation> {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::jwk::JwkSetError;
 use crate::jws::Algorithm;
-use crate::limits::{BACKOFF_MAX, BACKOFF_MIN, FETCH_GRACE};
+use crate::limits::{BACKOFF_MAX, FETCH_GRACE};
 use crate::signature::{KeySet, NoCandidate, VerifyingKey};
 use crate::time::UnixTime;
 
@@ -39,6 +39,10 @@ pub struct Remote {
     pub cache_duration: Duration,
     /// How long an expired set goes on serving while refreshes fail.
     pub stale_for: Duration,
+    /// The pause after a first failed fetch; it doubles with each further failure.
+    pub first_pause: Duration,
+    /// The longest pause between two attempts.
+    pub longest_pause: Duration,
     /// Largest document read, in bytes.
     pub max_bytes: usize,
     /// Most keys read.
@@ -329,7 +333,8 @@ impl Entry {
                 events
             }
             Err(why) => {
-                let retry_after = backoff(self.failures);
+                let pause = remote.first_pause.saturating_mul(2_u32.saturating_pow(self.failures));
+                let retry_after = pause.min(remote.longest_pause);
                 self.failures = self.failures.saturating_add(1);
                 self.next_attempt = now.after(retry_after);
                 vec![Event::Failed { issuer, why, retry_after, serving: self.set(now).is_some() }]
@@ -384,8 +389,4 @@ pub fn skipped<'k>(
         kid: key.kid.clone(),
         why: key.why.clone().into_owned(),
     })
-}
-
-fn backoff(failures: u32) -> Duration {
-    BACKOFF_MIN.saturating_mul(2_u32.saturating_pow(failures)).min(BACKOFF_MAX)
 }

@@ -31,11 +31,12 @@
 )]
 
 // In the order of the flow: a module uses only modules above it. `tests/architecture.rs` holds that.
-mod limits;
+pub mod limits;
 mod time;
 mod rejection;
 mod json;
 mod request;
+mod matcher;
 mod extract;
 mod jws;
 mod jwk;
@@ -52,7 +53,7 @@ mod observe;
 mod filter;
 
 pub use config::raw::RawConfig;
-pub use config::{Config, ConfigError};
+pub use config::{Config, ConfigError, ErrorFormat, Provider, Requirement, Rule};
 pub use decide::{
     Allow, Because, Decision, Explanation, Need, Rejection, Report, SignatureStage, State, decide, explain,
 };
@@ -63,6 +64,6 @@ pub use observe::{Level, Line, LogGate, event_line, omitted_line, rejection_line
 pub use parking::{Parked, Parking};
 pub use rejection::{Reason, Violation};
 pub use reply::{Effects, Forwarded, LocalReply, reject, reply};
-pub use request::Request;
-pub use signature::{Crypto, KeySet, NoCandidate, Portable, Verification, VerifiedJws, VerifyingKey};
+pub use request::{Request, RouteSetting};
+pub use signature::{Crypto, KeySet, NoCandidate, Portable, VerifiedJws, VerifyingKey};
 pub use time::UnixTime;

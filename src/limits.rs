@@ -85,3 +85,9 @@ pub const LOG_BURST: u32 = 20;
 
 /// One further log line per reason is allowed after this long.
 pub const LOG_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Largest regular expression, in bytes of its compiled form.
+pub const REGEX_BYTES: usize = 256 * 1024;
+
+/// Longest regular expression, list of values or name in a claim rule, in entries.
+pub const CLAIM_RULE_VALUES: usize = 1024;

@@ -164,11 +164,19 @@ pub struct Violation {
     pub reason: Reason,
     /// What was found and what was expected, fit for the client to see: no claim value, no key material.
     pub detail: Cow<'static, str>,
+    /// The scope that would satisfy it (RFC 6750 §3), where one would.
+    pub scope: Option<String>,
 }
 
 impl Violation {
     /// A violation, told in words that a client may read.
     pub fn new(reason: Reason, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { reason, detail: detail.into() }
+        Self { reason, detail: detail.into(), scope: None }
+    }
+
+    /// The same, with the scope that would satisfy it.
+    #[must_use]
+    pub fn needing(self, scope: Option<String>) -> Self {
+        Self { scope, ..self }
     }
 }

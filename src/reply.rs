@@ -3,7 +3,8 @@
 
 use serde_json::json;
 
-use crate::decide::{Allow, Because, Decision, Need, Rejection};
+use crate::config::{Config, ErrorFormat};
+use crate::decide::{Allow, Decision, Need, Rejection};
 use crate::rejection::Reason;
 use crate::request::Request;
 
@@ -25,6 +26,8 @@ pub struct Forwarded {
     pub remove: Vec<String>,
     /// Headers to set.
     pub set: Vec<(String, Vec<u8>)>,
+    /// Filter state to set, where the host has it.
+    pub states: Vec<(String, String)>,
     /// The outcome, for filter state `claimgate_reason`.
     pub outcome: &'static str,
 }
@@ -50,29 +53,25 @@ pub struct LocalReply {
 const OK: &str = "ok";
 
 /// What a decision means in HTTP.
-pub fn reply(request: &Request, decision: &Decision) -> Effects {
+pub fn reply(request: &Request, config: &Config, decision: &Decision) -> Effects {
     match decision {
         Decision::Allow(allow) => Effects::Forward(forward(allow)),
-        Decision::Reject(rejection) => Effects::Reply(reject(request, rejection)),
+        Decision::Reject(rejection) => Effects::Reply(reject(request, config.error_format, rejection)),
         Decision::Await(need) => Effects::Park(*need),
     }
 }
 
 fn forward(allow: &Allow) -> Forwarded {
-    match allow.because {
-        Because::Verified { .. } | Because::Unmatched | Because::NoRequirement => {
-            Forwarded { remove: allow.remove.clone(), set: allow.set.clone(), outcome: OK }
-        }
-    }
+    Forwarded { remove: allow.remove.clone(), set: allow.set.clone(), states: allow.states.clone(), outcome: OK }
 }
 
 /// The answer to a rejected request.
-pub fn reject(request: &Request, rejection: &Rejection) -> LocalReply {
+pub fn reject(request: &Request, format: ErrorFormat, rejection: &Rejection) -> LocalReply {
     let reason = rejection.reason();
     let status = reason.status();
     let mut headers = Vec::new();
-    if let Some(challenge) = challenge(request, rejection) {
-        headers.push(("www-authenticate", challenge));
+    if format != ErrorFormat::Stripped {
+        headers.extend(challenge(request, rejection).map(|challenge| ("www-authenticate", challenge)));
     }
     if let Some(wait) = rejection.retry_after {
         let seconds = if wait.subsec_nanos() > 0 { wait.as_secs().saturating_add(1) } else { wait.as_secs() };
@@ -81,11 +80,17 @@ pub fn reject(request: &Request, rejection: &Rejection) -> LocalReply {
     // An answer about one client's token is nobody else's (RFC 9111 §5.2.2.5).
     headers.push(("cache-control", "no-store".to_owned()));
     let grpc_status = request.is_grpc().then(|| grpc_status(status));
-    let body = if grpc_status.is_some() {
-        format!("{reason}: {}", rejection.detail())
-    } else {
-        headers.push(("content-type", "application/problem+json".to_owned()));
-        problem(rejection)
+    let body = match (format, grpc_status) {
+        (ErrorFormat::Stripped | ErrorFormat::NoBody, _) => String::new(),
+        (ErrorFormat::ProblemJson | ErrorFormat::Text, Some(_)) => format!("{reason}: {}", rejection.detail()),
+        (ErrorFormat::ProblemJson, None) => {
+            headers.push(("content-type", "application/problem+json".to_owned()));
+            problem(rejection)
+        }
+        (ErrorFormat::Text, None) => {
+            headers.push(("content-type", "text/plain".to_owned()));
+            native_text(reason).to_owned()
+        }
     };
     LocalReply {
         status,
@@ -94,6 +99,26 @@ pub fn reject(request: &Request, rejection: &Rejection) -> LocalReply {
         grpc_status,
         details: format!("claimgate{{{reason}}}"),
         outcome: reason.as_str(),
+    }
+}
+
+/// The words of `jwt_authn` where it has some, for clients that know them.
+const fn native_text(reason: Reason) -> &'static str {
+    match reason {
+        Reason::HeaderMissing => "Jwt is missing",
+        Reason::TokenAmbiguous => "Found multiple Jwt tokens",
+        Reason::TokenMalformed => "Jwt is not in the form of Header.Payload.Signature with two dots and 3 sections",
+        Reason::AlgorithmNotAllowed => "Jwt header [alg] is not supported",
+        Reason::IssuerMismatch => "Jwt issuer is not configured",
+        Reason::KeyNotFound | Reason::KeyMismatch => "Jwks doesn't have key to match kid or alg from Jwt",
+        Reason::JwksUnavailable => "Jwks remote fetch is failed",
+        Reason::SignatureInvalid | Reason::ExpirationMissing | Reason::LifetimeExceeded | Reason::SubjectMismatch => {
+            "Jwt verification fails"
+        }
+        Reason::TokenExpired => "Jwt is expired",
+        Reason::TokenNotYetValid => "Jwt not yet valid",
+        Reason::AudienceMismatch => "Audiences in Jwt are not allowed",
+        other => other.title(),
     }
 }
 
@@ -125,7 +150,9 @@ fn challenge(request: &Request, rejection: &Rejection) -> Option<String> {
         None => format!("Bearer realm=\"{realm}\""),
         Some(error) => {
             let description = quotable(&format!("{reason}: {}", rejection.detail()));
-            format!("Bearer realm=\"{realm}\", error=\"{error}\", error_description=\"{description}\"")
+            let scope = rejection.violations.first().and_then(|violation| violation.scope.as_deref());
+            let scope = scope.map_or_else(String::new, |scope| format!(", scope=\"{}\"", quotable(scope)));
+            format!("Bearer realm=\"{realm}\", error=\"{error}\", error_description=\"{description}\"{scope}")
         }
     })
 }

@@ -6,6 +6,19 @@
 #[derive(Clone, Debug, Default)]
 pub struct Request {
     headers: Vec<(String, Vec<u8>)>,
+    route: RouteSetting,
+}
+
+/// What the host's route says of this request, in its metadata.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum RouteSetting {
+    /// Nothing: the rules count.
+    #[default]
+    Unset,
+    /// The gate is off.
+    Disabled,
+    /// This one of the configuration's named requirements counts, and not the rules.
+    Requirement(String),
 }
 
 impl Request {
@@ -15,7 +28,23 @@ impl Request {
         for (name, _) in &mut headers {
             name.make_ascii_lowercase();
         }
-        Self { headers }
+        Self { headers, route: RouteSetting::Unset }
+    }
+
+    /// The same request on a route that says this.
+    #[must_use]
+    pub fn on_route(self, route: RouteSetting) -> Self {
+        Self { route, ..self }
+    }
+
+    /// What its route says.
+    pub const fn route(&self) -> &RouteSetting {
+        &self.route
+    }
+
+    /// Every header line: name in lower case, and value.
+    pub fn headers(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.headers.iter().map(|(name, value)| (name.as_str(), value.as_slice()))
     }
 
     /// All values of the header `name`, which is in lower case.
@@ -40,9 +69,35 @@ impl Request {
 
     /// The path without query and fragment, as Envoy's routes compare it; empty for `CONNECT`.
     pub fn path(&self) -> &[u8] {
-        let path = self.value(":path").unwrap_or_default();
-        let end = path.iter().position(|b| matches!(b, b'?' | b'#')).unwrap_or(path.len());
-        path.get(..end).unwrap_or_default()
+        let target = self.target();
+        let end = target.iter().position(|b| matches!(b, b'?' | b'#')).unwrap_or(target.len());
+        target.get(..end).unwrap_or_default()
+    }
+
+    /// Path and query as they were sent.
+    pub fn target(&self) -> &[u8] {
+        self.value(":path").unwrap_or_default()
+    }
+
+    /// The query's parameters as they were sent, names and values: percent-encoded still.
+    pub fn query(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        // A fragment has no business here (RFC 9112 §3.2); where one is, the query ends before it.
+        let target = self.target().split(|&b| b == b'#').next().unwrap_or_default();
+        let (_, query) = split_once(target, b'?');
+        let pairs = query.split(|&b| b == b'&');
+        pairs.filter(|pair| !pair.is_empty()).map(|pair| split_once(pair, b'='))
+    }
+
+    /// The cookies' names and values (RFC 6265 §5.4), quotes included.
+    pub fn cookies(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let pairs = self.values("cookie").flat_map(|line| line.split(|&b| b == b';'));
+        pairs.map(|pair| split_once(pair.trim_ascii(), b'='))
+    }
+
+    /// Whether a browser asks with this request whether it may send another (CORS preflight).
+    pub fn is_preflight(&self) -> bool {
+        let given = |name| self.value(name).is_some_and(|value: &[u8]| !value.is_empty());
+        self.method() == b"OPTIONS" && given("origin") && given("access-control-request-method")
     }
 
     /// Host and port the client asked for: `:authority`, else `Host`.
@@ -60,6 +115,11 @@ impl Request {
             None => false,
         }
     }
+}
+
+fn split_once(pair: &[u8], separator: u8) -> (&[u8], &[u8]) {
+    let end = pair.iter().position(|&b| b == separator).unwrap_or(pair.len());
+    (pair.get(..end).unwrap_or_default(), pair.get(end.saturating_add(1)..).unwrap_or_default())
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::rc::Rc;
 
 use jwt_simple::algorithms::{
     ECDSAP256PublicKeyLike as _, ECDSAP384PublicKeyLike as _, ES256PublicKey, ES384PublicKey, Ed25519PublicKey,
@@ -23,44 +24,33 @@ use crate::limits::VERIFICATIONS_PER_REQUEST;
 /// A token whose signature was verified. Only [`VerifiedJws::verify`] makes one.
 #[derive(Clone, Debug)]
 pub struct VerifiedJws<'t> {
-    jws: UnverifiedJws<'t>,
+    jws: Rc<UnverifiedJws<'t>>,
 }
 
 impl<'t> VerifiedJws<'t> {
-    /// Verifies the signature with each of `keys` that fits the token's `alg`, until one does.
+    /// Verifies the signature with each of `keys` that fits the token's `alg`, until one does. Nothing if none does.
     ///
-    /// `alg` selects no routine: it is compared with what the key allows, and the key's own kind decides.
-    /// At most [`VERIFICATIONS_PER_REQUEST`] keys are tried.     /// Otherwise the token comes back as it was.
+    /// `alg` selects no routine: it is compared with what the key allows, and the key's own kind decides. At most
+    /// [`VERIFICATIONS_PER_REQUEST`] keys are tried.
     pub fn verify(
-        jws: UnverifiedJws<'t>,
+        jws: &Rc<UnverifiedJws<'t>>,
         alg: Algorithm,
         keys: &[&VerifyingKey],
         crypto: &dyn Crypto,
-    ) -> Verification<'t> {
+    ) -> Option<Self> {
         let verifies = |key: &&&VerifyingKey| {
             jws.header().alg == alg.name()
                 && key.fits(alg)
                 && crypto.verify(key, alg, jws.signing_input(), jws.signature())
         };
-        match keys.iter().take(VERIFICATIONS_PER_REQUEST).find(verifies) {
-            Some(_) => Verification::Valid(Self { jws }),
-            None => Verification::Invalid(jws),
-        }
+        keys.iter().take(VERIFICATIONS_PER_REQUEST).find(verifies)?;
+        Some(Self { jws: Rc::clone(jws) })
     }
 
     /// The token, to be read.
-    pub const fn jws(&self) -> &UnverifiedJws<'t> {
+    pub const fn jws(&self) -> &Rc<UnverifiedJws<'t>> {
         &self.jws
     }
-}
-
-/// What came of checking a signature.
-#[derive(Clone, Debug)]
-pub enum Verification<'t> {
-    /// A key verifies it.
-    Valid(VerifiedJws<'t>),
-    /// No key does.
-    Invalid(UnverifiedJws<'t>),
 }
 
 /// Checks signatures. The host may do it faster than the plugin can.

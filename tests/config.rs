@@ -50,7 +50,7 @@ fn what_is_not_a_configuration() {
     refused_text("{}", "missing field `providers`");
     refused_text(
         r#"{"providers": {}, "providers": {}}"#,
-        "the configuration is not JSON: duplicate member `providers` at line 1 column 33",
+        "the configuration is not JSON: duplicate member `providers` at line 1 column 34",
     );
     refused(&json!({"providers": {}}), "providers: no provider, at least one was expected");
     refused_text(&" ".repeat(1024 * 1024 + 1), "1048577 bytes, at most 1048576 were expected");
@@ -60,15 +60,16 @@ fn what_is_not_a_configuration() {
 fn unknown_fields_are_refused_with_the_nearest_name() {
     refused(
         &changed(with(remote()), "/providers/corp/audience", json!("x")),
-        "providers.corp.audience: unknown field `audience`, did you mean `audiences`? Known are `issuer`, `audiences`, \
-         `algorithms`, `remote_jwks`, `local_jwks`, `forward`, `forward_payload_header`, `pad_forward_payload_header`, \
-         `clock_skew_seconds`, `claim_to_headers`, `max_token_bytes`",
+        "providers.corp.audience: unknown field `audience`, did you mean `audiences`?",
     );
-    refused(&changed(with(remote()), "/xyz", json!(1)), "xyz: unknown field `xyz`, known are `providers`, `rules`");
+    refused(
+        &changed(with(remote()), "/xyz", json!(1)),
+        "xyz: unknown field `xyz`, known are `providers`, `rules`, `requirement_map`, `unmatched`, \
+         `bypass_cors_preflight`, `strip_failure_response`, `error_format`, `stat_prefix`",
+    );
     refused(
         &changed(with(remote()), "/providers/corp/remote_jwks/http_uri/urI", json!("x")),
-        "providers.corp.remote_jwks.http_uri.urI: unknown field `urI`, did you mean `uri`? Known are `uri`, `cluster`, \
-         `timeout`",
+        "providers.corp.remote_jwks.http_uri.urI: unknown field `urI`, did you mean `uri`?",
     );
 }
 
@@ -90,8 +91,8 @@ fn what_a_wasm_filter_cannot_do_is_said() {
          state: use `rules`",
     );
     refused(
-        &changed(with(remote()), "/bypass_cors_preflight", json!(true)),
-        "bypass_cors_preflight: `bypass_cors_preflight` is not supported by this version",
+        &changed(with(remote()), "/status_path", json!("/status")),
+        "status_path: `status_path` is not supported by this version",
     );
 }
 
@@ -110,8 +111,7 @@ fn wrong_values_are_refused_with_what_was_expected() {
     );
     refused(
         &at("/algorithms", json!(["RS265"])),
-        "providers.corp.algorithms[0]: unknown algorithm `RS265`, did you mean `RS256`? Known are `RS256`, `RS384`, \
-         `RS512`, `PS256`, `PS384`, `PS512`, `ES256`, `ES384`, `EdDSA`, `HS256`, `HS384`, `HS512`",
+        "providers.corp.algorithms[0]: unknown algorithm `RS265`, did you mean `RS256`?",
     );
     refused(
         &at("/algorithms", json!([])),
@@ -149,7 +149,8 @@ fn wrong_values_are_refused_with_what_was_expected() {
     );
     refused(
         &at("/claim_to_headers", json!([{"header_name": "x", "claim_name": "a..b"}])),
-        "providers.corp.claim_to_headers[0].claim_name: found `a..b`, a claim's name or names joined by dots were expected",
+        "providers.corp.claim_to_headers[0].claim_name: found `a..b`, a claim's name, or the names \
+         that lead to it, were expected",
     );
 }
 
@@ -158,18 +159,16 @@ fn rules_name_providers_that_exist() {
     let rules = |rules: Value| changed(with(remote()), "/rules", rules);
     refused(
         &rules(json!([{"match": {"prefix": "/"}, "requires": {"provider_name": "crop"}}])),
-        "rules[0].requires.provider_name: unknown provider `crop`, did you mean `corp`? Known are `corp`",
+        "rules[0].requires.provider_name: unknown provider `crop`, did you mean `corp`?",
     );
-    refused(&rules(json!([{"match": {}}])), "rules[0].match: neither `prefix` nor `path`, one of them was expected");
+    let one_path =
+        "exactly one of `prefix`, `path`, `safe_regex`, `path_separated_prefix` and `connect_matcher` was expected";
+    refused(&rules(json!([{"match": {}}])), &format!("rules[0].match: {one_path}"));
     refused(
         &rules(json!([{"match": {"prefix": "/"}}, {"match": {"prefix": "/", "path": "/"}}])),
-        "rules[1].match: both `prefix` and `path`, one of them was expected",
+        &format!("rules[1].match: {one_path}"),
     );
     refused(&rules(json!([{}])), "rules[0]: missing field `match`");
-    refused(
-        &rules(json!([{"match": {"prefix": "/"}, "requires": {"allow_missing": {}}}])),
-        "rules[0].requires.allow_missing: `allow_missing` is not supported by this version",
-    );
 }
 
 #[test]

@@ -332,7 +332,7 @@ fn an_accepted_token_annotates_the_request() {
     let spoofed = [("authorization", format!("Bearer {token}")), ("X-USER", "mallory".into()), ("x-bad", "1".into())];
     let spoofed: Vec<(&str, &str)> = spoofed.iter().map(|(n, v)| (*n, v.as_str())).collect();
     let allow = gate.allows(&request(&spoofed));
-    assert_eq!(allow.because, Because::Verified { provider: "corp".to_owned() });
+    assert_eq!(allow.because, Because::Verified { providers: vec!["corp".to_owned()] });
     assert_eq!(allow.remove, ["x-bad", "x-user", "authorization"]);
     let payload = token.split('.').nth(1).expect("a token has a payload");
     let set: Vec<(&str, String)> =
@@ -440,7 +440,7 @@ fn nobody_is_told_more_than_the_reason() {
     for token in tokens {
         let request = bearer(&token);
         let decision = gate.decide(&request);
-        let Effects::Reply(reply) = reply(&request, &decision) else { panic!("{decision:?}") };
+        let Effects::Reply(reply) = reply(&request, &gate.config, &decision) else { panic!("{decision:?}") };
         let shown = format!("{reply:?}");
         assert!(!shown.contains(secret), "{shown}");
         assert!(

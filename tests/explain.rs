@@ -45,8 +45,9 @@ impl Desk {
     fn explain(&self, arguments: &[&str], token: &str) -> Output {
         let mut child = Command::new(env!("CARGO_BIN_EXE_claimgate"))
             .current_dir(self.directory.path())
-            .args(["explain", "--config", "config.json", "--at", AT])
+            .args(["explain", "--config", "config.json"])
             .args(arguments)
+            .args(if arguments.contains(&"--at") { [].as_slice() } else { &["--at", AT] })
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -22,6 +22,8 @@ fn remote() -> Remote {
         timeout: secs(2),
         cache_duration: secs(600),
         stale_for: HOUR,
+        first_pause: secs(1),
+        longest_pause: secs(60),
         max_bytes: 64 * 1024,
         max_keys: 8,
     }

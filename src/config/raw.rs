@@ -23,42 +23,129 @@ use crate::limits::{CONFIG_BYTES, JSON_DEPTH};
 pub struct RawConfig {
     /// Who issues tokens, by a name of your choice.
     pub providers: BTreeMap<String, RawProvider>,
-    /// Which requests need what. The first rule that matches counts; a request that none matches passes. Without
-    /// `rules`, every request must satisfy one of the providers.
+    /// Which requests need what. The first rule that matches decides. Without `rules`, every request must satisfy one of
+    /// the providers.
     pub rules: Option<Vec<RawRule>>,
+    /// Requirements by a name of your choice, for `requirement_name` and for routes.
+    #[serde(default)]
+    pub requirement_map: BTreeMap<String, RawRequirement>,
+    /// What becomes of a request that no rule matches: `allow` or `deny`.
+    #[serde(default)]
+    pub unmatched: RawUnmatched,
+    /// Whether a CORS preflight request passes without a token.
+    #[serde(default)]
+    pub bypass_cors_preflight: bool,
+    /// Whether a rejection has neither a body nor a challenge.
+    #[serde(default)]
+    pub strip_failure_response: bool,
+    /// The form of a rejection's body: `problem_json`, `text` or `none`.
+    #[serde(default)]
+    pub error_format: RawErrorFormat,
+    /// A prefix for the names of metrics.
+    pub stat_prefix: Option<String>,
+}
+
+/// What becomes of a request that no rule matches.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(not(target_family = "wasm"), derive(JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum RawUnmatched {
+    /// It passes.
+    #[default]
+    Allow,
+    /// It must satisfy one of the providers.
+    Deny,
+}
+
+/// The form of a rejection's body.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(not(target_family = "wasm"), derive(JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum RawErrorFormat {
+    /// A problem document (RFC 9457).
+    #[default]
+    ProblemJson,
+    /// One line of text, that of `jwt_authn` where it has one.
+    Text,
+    /// No body.
+    None,
 }
 
 /// One issuer of tokens, and what is demanded of them.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 #[cfg_attr(not(target_family = "wasm"), derive(JsonSchema))]
-#[serde(deny_unknown_fields, expecting = "an object")]
+#[serde(default, deny_unknown_fields, expecting = "an object")]
 pub struct RawProvider {
     /// The only `iss` accepted, compared byte for byte. Absent: any.
     pub issuer: Option<String>,
+    /// Several issuers in place of `issuer`.
+    pub issuers: Vec<RawIssuer>,
     /// The token must name one of these in `aud`, compared byte for byte. Absent or empty: any.
-    #[serde(default)]
     pub audiences: Vec<String>,
+    /// What `sub` must be.
+    pub subjects: Option<RawStringMatcher>,
+    /// Whether a token must have `exp`. Default `true`.
+    pub require_expiration: Option<bool>,
+    /// A token must end before this much time has passed.
+    pub max_lifetime: Option<String>,
+    /// Longest accepted time since `iat`.
+    pub max_age: Option<String>,
     /// The only `alg` values accepted. Absent: every asymmetric algorithm supported. `HS*` only when listed here.
     pub algorithms: Option<Vec<String>>,
+    /// The only `typ` values accepted, with or without `application/`. Absent: any.
+    pub token_types: Vec<String>,
     /// Keys that are fetched.
     pub remote_jwks: Option<RawRemoteJwks>,
     /// Keys that stand in the configuration.
     pub local_jwks: Option<RawLocalJwks>,
+    /// Headers that may hold the token.
+    pub from_headers: Vec<RawFromHeader>,
+    /// Query parameters that may hold the token.
+    pub from_params: Vec<String>,
+    /// Cookies that may hold the token.
+    pub from_cookies: Vec<String>,
     /// Whether the token goes on to the upstream. Default `false`: it is removed.
-    #[serde(default)]
     pub forward: bool,
     /// A header that receives the payload, in base64url.
     pub forward_payload_header: Option<String>,
     /// Whether that header is padded with `=`. Default `false`.
-    #[serde(default)]
     pub pad_forward_payload_header: bool,
     /// By how many seconds clocks may differ. Default 60; 0 means zero.
     pub clock_skew_seconds: Option<u32>,
     /// Headers that receive claims.
-    #[serde(default)]
     pub claim_to_headers: Vec<RawClaimToHeader>,
+    /// Filter state that receives claims.
+    pub claim_to_filter_state: Vec<RawClaimToFilterState>,
+    /// What other claims must be.
+    pub claims: Vec<RawClaimRule>,
     /// Longest token accepted, in bytes. Default 8192.
     pub max_token_bytes: Option<u32>,
+    /// The cache of verified tokens.
+    pub jwt_cache_config: Option<RawJwtCacheConfig>,
+    /// Whether the route is chosen again once claims are in headers. Envoy always does so for a plugin.
+    pub clear_route_cache: bool,
+}
+
+/// An issuer: a string, or an object with a template and the values that its segment may have.
+#[derive(Debug, Deserialize)]
+#[cfg_attr(not(target_family = "wasm"), derive(JsonSchema))]
+#[serde(untagged, expecting = "a string, or an object with `issuer` and `values`")]
+pub enum RawIssuer {
+    /// The exact issuer, or one with a `{name}` segment.
+    Text(String),
+    /// One with a `{name}` segment, and the values that it may have.
+    Template(RawIssuerTemplate),
+}
+
+/// An issuer with a `{name}` segment.
+#[derive(Debug, Deserialize)]
+#[cfg_attr(not(target_family = "wasm"), derive(JsonSchema))]
+#[serde(deny_unknown_fields, expecting = "an object")]
+pub struct RawIssuerTemplate {
+    /// The issuer, with a `{name}` segment.
+    pub issuer: String,
+    /// The values that the segment may have.
+    pub values: Vec<String>,
 }
 
 /// Keys that are fetched.
@@ -76,6 +163,45 @@ pub struct RawRemoteJwks {
     pub max_bytes: Option<u32>,
     /// Most keys read. Default 64.
     pub max_keys: Option<u32>,
+    /// How `jwt_authn` fetches in the background; the gate always does.
+    pub async_fetch: Option<RawAsyncFetch>,
+    /// How a failed fetch is tried again.
+    pub retry_policy: Option<RawRetryPolicy>,
+}
+
+/// How `jwt_authn` fetches in the background.
+#[derive(Debug, Default, Deserialize)]
+#[cfg_attr(not(target_family = "wasm"), derive(JsonSchema))]
+#[serde(default, deny_unknown_fields, expecting = "an object")]
+pub struct RawAsyncFetch {
+    /// Whether the listener starts without keys. The gate never keeps it waiting: requests wait instead.
+    pub fast_listener: bool,
+    /// The pause after a first failed fetch. Default `1s`; it doubles with each further failure.
+    pub failed_refetch_duration: Option<String>,
+}
+
+/// How a failed fetch is tried again.
+#[derive(Debug, Default, Deserialize)]
+#[cfg_attr(not(target_family = "wasm"), derive(JsonSchema))]
+#[serde(default, deny_unknown_fields, expecting = "an object")]
+pub struct RawRetryPolicy {
+    /// How often. The gate does not give up.
+    pub num_retries: Option<u32>,
+    /// The pauses.
+    pub retry_back_off: Option<RawBackOff>,
+    /// Which failures. The gate tries again after any.
+    pub retry_on: Option<String>,
+}
+
+/// The pauses between attempts.
+#[derive(Debug, Deserialize)]
+#[cfg_attr(not(target_family = "wasm"), derive(JsonSchema))]
+#[serde(deny_unknown_fields, expecting = "an object")]
+pub struct RawBackOff {
+    /// The first.
+    pub base_interval: String,
+    /// The longest. Default ten times the first.
+    pub max_interval: Option<String>,
 }
 
 /// An address to fetch from.
@@ -104,7 +230,19 @@ pub struct RawLocalJwks {
     pub inline: Option<Map<String, Value>>,
 }
 
-/// A header that receives a claim.
+/// A header that may hold the token.
+#[derive(Debug, Deserialize)]
+#[cfg_attr(not(target_family = "wasm"), derive(JsonSchema))]
+#[serde(deny_unknown_fields, expecting = "an object")]
+pub struct RawFromHeader {
+    /// The header.
+    pub name: String,
+    /// What stands before the token.
+    #[serde(default)]
+    pub value_prefix: String,
+}
+
+/// A header that receives a claim. Exactly one of `claim_name` and `claim_path`.
 #[derive(Debug, Deserialize)]
 #[cfg_attr(not(target_family = "wasm"), derive(JsonSchema))]
 #[serde(deny_unknown_fields, expecting = "an object")]
@@ -112,38 +250,279 @@ pub struct RawClaimToHeader {
     /// The header.
     pub header_name: String,
     /// The claim. Dots lead into nested objects.
-    pub claim_name: String,
+    pub claim_name: Option<String>,
+    /// The names that lead to the claim, outermost first; they may hold dots.
+    pub claim_path: Option<Vec<RawPathSegment>>,
+    /// How an array or an object is written: `base64_json`, `json` or `comma`.
+    #[serde(default)]
+    pub format: RawClaimFormat,
 }
 
-/// Which requests need what.
+/// How an array or an object is written into a header.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(not(target_family = "wasm"), derive(JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum RawClaimFormat {
+    /// JSON in base64, as `jwt_authn` writes it.
+    #[default]
+    Base64Json,
+    /// JSON.
+    Json,
+    /// The items of an array, joined by commas.
+    Comma,
+}
+
+/// Filter state that receives a claim. Exactly one of `claim_name` and `claim_path`.
+#[derive(Debug, Deserialize)]
+#[cfg_attr(not(target_family = "wasm"), derive(JsonSchema))]
+#[serde(deny_unknown_fields, expecting = "an object")]
+pub struct RawClaimToFilterState {
+    /// Its key: other filters read it as `wasm.<key>`.
+    pub key: String,
+    /// The claim. Dots lead into nested objects.
+    pub claim_name: Option<String>,
+    /// The names that lead to the claim, outermost first; they may hold dots.
+    pub claim_path: Option<Vec<RawPathSegment>>,
+}
+
+/// One step to a claim: a name, or `{"key": NAME}` as `jwt_authn` writes it.
+#[derive(Debug, Deserialize)]
+#[cfg_attr(not(target_family = "wasm"), derive(JsonSchema))]
+#[serde(untagged, expecting = "a name, or an object with `key`")]
+pub enum RawPathSegment {
+    /// The name.
+    Name(String),
+    /// The name, in an object.
+    Key(RawPathKey),
+}
+
+/// One step to a claim.
+#[derive(Debug, Deserialize)]
+#[cfg_attr(not(target_family = "wasm"), derive(JsonSchema))]
+#[serde(deny_unknown_fields, expecting = "an object")]
+pub struct RawPathKey {
+    /// The name.
+    pub key: String,
+}
+
+/// What one claim must be. Exactly one of `claim_name` and `claim_path`, and exactly one of the rest.
+#[derive(Debug, Default, Deserialize)]
+#[cfg_attr(not(target_family = "wasm"), derive(JsonSchema))]
+#[serde(default, deny_unknown_fields, expecting = "an object")]
+pub struct RawClaimRule {
+    /// The claim. Dots lead into nested objects.
+    pub claim_name: Option<String>,
+    /// The names that lead to the claim, outermost first; they may hold dots.
+    pub claim_path: Option<Vec<RawPathSegment>>,
+    /// It holds one of these, at least.
+    pub any_of: Option<Vec<Value>>,
+    /// It holds each of these.
+    pub all_of: Option<Vec<Value>>,
+    /// It holds none of these.
+    pub none_of: Option<Vec<Value>>,
+    /// It is this.
+    #[serde(deserialize_with = "given")]
+    pub equals: Option<Value>,
+    /// It is a string, or a list of strings of which one matches this regular expression as a whole.
+    pub matches: Option<String>,
+    /// It is there, or it is not.
+    pub exists: Option<bool>,
+}
+
+/// The cache of verified tokens.
+#[derive(Debug, Default, Deserialize)]
+#[cfg_attr(not(target_family = "wasm"), derive(JsonSchema))]
+#[serde(default, deny_unknown_fields, expecting = "an object")]
+pub struct RawJwtCacheConfig {
+    /// Most tokens kept, per worker; 0: none.
+    pub jwt_cache_size: Option<u32>,
+    /// Longest token kept, in bytes.
+    pub jwt_max_token_size: Option<u32>,
+}
+
+/// Which requests need what. `requires` or `requirement_name`, or neither: nothing is needed.
 #[derive(Debug, Deserialize)]
 #[cfg_attr(not(target_family = "wasm"), derive(JsonSchema))]
 #[serde(deny_unknown_fields, expecting = "an object")]
 pub struct RawRule {
     /// The requests it is for.
     pub r#match: RawMatch,
-    /// What they need. Absent: nothing.
-    pub requires: Option<RawRequires>,
+    /// What they need.
+    pub requires: Option<RawRequirement>,
+    /// The name of what they need, in `requirement_map`.
+    pub requirement_name: Option<String>,
 }
 
-/// A comparison with the path of a request, without its query. Exactly one field.
-#[derive(Debug, Deserialize)]
+/// Which requests a rule is for: the path, and all of the rest. Exactly one kind of path.
+#[derive(Debug, Default, Deserialize)]
 #[cfg_attr(not(target_family = "wasm"), derive(JsonSchema))]
-#[serde(deny_unknown_fields, expecting = "an object")]
+#[serde(default, deny_unknown_fields, expecting = "an object")]
 pub struct RawMatch {
     /// The path begins so.
     pub prefix: Option<String>,
     /// The path is this.
     pub path: Option<String>,
+    /// The path as a whole matches this regular expression.
+    pub safe_regex: Option<RawRegex>,
+    /// The path is this, or goes on with a slash.
+    pub path_separated_prefix: Option<String>,
+    /// The method is `CONNECT`.
+    pub connect_matcher: Option<RawNothing>,
+    /// Whether the case of the path counts. Default `true`.
+    pub case_sensitive: Option<bool>,
+    /// What headers must be.
+    pub headers: Vec<RawHeaderMatcher>,
+    /// What query parameters must be.
+    pub query_parameters: Vec<RawQueryParameterMatcher>,
 }
 
-/// What a request needs.
+/// A regular expression, as RE2 reads it.
 #[derive(Debug, Deserialize)]
 #[cfg_attr(not(target_family = "wasm"), derive(JsonSchema))]
 #[serde(deny_unknown_fields, expecting = "an object")]
-pub struct RawRequires {
+pub struct RawRegex {
+    /// The expression; it must match the whole value.
+    pub regex: String,
+    /// Accepted and without meaning, as in Envoy.
+    pub google_re2: Option<RawNothing>,
+}
+
+/// An empty object.
+#[derive(Debug, Deserialize)]
+#[cfg_attr(not(target_family = "wasm"), derive(JsonSchema))]
+#[serde(deny_unknown_fields, expecting = "an object")]
+pub struct RawNothing {}
+
+/// A comparison with a string. Exactly one of the first five.
+#[derive(Debug, Default, Deserialize)]
+#[cfg_attr(not(target_family = "wasm"), derive(JsonSchema))]
+#[serde(default, deny_unknown_fields, expecting = "an object")]
+pub struct RawStringMatcher {
+    /// It is this.
+    pub exact: Option<String>,
+    /// It begins so.
+    pub prefix: Option<String>,
+    /// It ends so.
+    pub suffix: Option<String>,
+    /// It holds this.
+    pub contains: Option<String>,
+    /// As a whole it matches this regular expression.
+    pub safe_regex: Option<RawRegex>,
+    /// Whether ASCII case does not count. Default `false`.
+    pub ignore_case: bool,
+}
+
+/// A comparison with a header: at most one kind; none: it must be there.
+#[derive(Debug, Deserialize)]
+#[cfg_attr(not(target_family = "wasm"), derive(JsonSchema))]
+#[serde(deny_unknown_fields, expecting = "an object")]
+pub struct RawHeaderMatcher {
+    /// The header, or a pseudo-header such as `:method`.
+    pub name: String,
+    /// Its value as a string.
+    pub string_match: Option<RawStringMatcher>,
+    /// Its value as a number.
+    pub range_match: Option<RawRange>,
+    /// Whether it is there.
+    pub present_match: Option<bool>,
+    /// Deprecated in Envoy: `string_match.exact`.
+    pub exact_match: Option<String>,
+    /// Deprecated in Envoy: `string_match.prefix`.
+    pub prefix_match: Option<String>,
+    /// Deprecated in Envoy: `string_match.suffix`.
+    pub suffix_match: Option<String>,
+    /// Deprecated in Envoy: `string_match.contains`.
+    pub contains_match: Option<String>,
+    /// Deprecated in Envoy: `string_match.safe_regex`.
+    pub safe_regex_match: Option<RawRegex>,
+    /// Whether the result is turned around. Default `false`.
+    #[serde(default)]
+    pub invert_match: bool,
+    /// Whether a header that is not there counts as an empty one. Default `false`.
+    #[serde(default)]
+    pub treat_missing_header_as_empty: bool,
+}
+
+/// From `start` up to but not including `end`.
+#[derive(Debug, Default, Deserialize)]
+#[cfg_attr(not(target_family = "wasm"), derive(JsonSchema))]
+#[serde(default, deny_unknown_fields, expecting = "an object")]
+pub struct RawRange {
+    /// The least.
+    pub start: i64,
+    /// One more than the greatest.
+    pub end: i64,
+}
+
+/// A comparison with a query parameter: at most one kind; none: it must be there.
+#[derive(Debug, Deserialize)]
+#[cfg_attr(not(target_family = "wasm"), derive(JsonSchema))]
+#[serde(deny_unknown_fields, expecting = "an object")]
+pub struct RawQueryParameterMatcher {
+    /// The parameter.
+    pub name: String,
+    /// Its value as a string.
+    pub string_match: Option<RawStringMatcher>,
+    /// Whether it is there.
+    pub present_match: Option<bool>,
+}
+
+/// What a request needs. Exactly one field; `claims` may stand beside `provider_name`.
+#[derive(Debug, Default, Deserialize)]
+#[cfg_attr(not(target_family = "wasm"), derive(JsonSchema))]
+#[serde(default, deny_unknown_fields, expecting = "an object")]
+pub struct RawRequirement {
     /// A token of this provider.
+    pub provider_name: Option<String>,
+    /// What its claims must be, beside the provider's demands.
+    pub claims: Vec<RawClaimRule>,
+    /// A token of this provider, for other audiences.
+    pub provider_and_audiences: Option<RawProviderAndAudiences>,
+    /// One of several requirements.
+    pub requires_any: Option<RawRequirements>,
+    /// All of several requirements.
+    pub requires_all: Option<RawRequirements>,
+    /// No token, or a good one of any provider.
+    pub allow_missing: Option<RawNothing>,
+    /// Whatever there is; a good token of any provider counts.
+    pub allow_missing_or_failed: Option<RawNothing>,
+    /// Whatever there is; a good token of any provider counts, and a bad one is told to the upstream.
+    pub extract_only_without_validation: Option<RawExtractOnly>,
+}
+
+/// A token of a provider, for other audiences.
+#[derive(Debug, Deserialize)]
+#[cfg_attr(not(target_family = "wasm"), derive(JsonSchema))]
+#[serde(deny_unknown_fields, expecting = "an object")]
+pub struct RawProviderAndAudiences {
+    /// The provider.
     pub provider_name: String,
+    /// The audiences in place of the provider's.
+    #[serde(default)]
+    pub audiences: Vec<String>,
+}
+
+/// Several requirements, two at least.
+#[derive(Debug, Deserialize)]
+#[cfg_attr(not(target_family = "wasm"), derive(JsonSchema))]
+#[serde(deny_unknown_fields, expecting = "an object")]
+pub struct RawRequirements {
+    /// The requirements.
+    pub requirements: Vec<RawRequirement>,
+}
+
+/// How a bad token is told to the upstream.
+#[derive(Debug, Default, Deserialize)]
+#[cfg_attr(not(target_family = "wasm"), derive(JsonSchema))]
+#[serde(default, deny_unknown_fields, expecting = "an object")]
+pub struct RawExtractOnly {
+    /// The header that then is `false`. Default `x-jwt-signature-verified`.
+    pub verification_status_header: Option<String>,
+}
+
+/// A member that is there, even if it is null.
+fn given<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
+    Value::deserialize(deserializer).map(Some)
 }
 
 impl RawConfig {
@@ -205,7 +584,7 @@ fn number(value: f64) -> Option<Number> {
 }
 
 /// Fields of `jwt_authn` that a WebAssembly filter cannot honour, and what to use instead.
-const IMPOSSIBLE: [(&str, &str); 6] = [
+const IMPOSSIBLE: [(&str, &str); 7] = [
     (
         "payload_in_metadata",
         "a WebAssembly filter cannot write dynamic metadata: use `claim_to_headers` or `forward_payload_header`",
@@ -218,6 +597,10 @@ const IMPOSSIBLE: [(&str, &str); 6] = [
         "failed_status_in_metadata",
         "a WebAssembly filter cannot write dynamic metadata: read `%RESPONSE_CODE_DETAILS%` or `wasm.claimgate_reason`",
     ),
+    (
+        "normalize_payload_in_metadata",
+        "a WebAssembly filter cannot write dynamic metadata; claim rules read a scope as a list by themselves",
+    ),
     ("filename", "a WebAssembly filter cannot read files: use `inline`, `inline_string` or `remote_jwks`"),
     (
         "environment_variable",
@@ -226,60 +609,31 @@ const IMPOSSIBLE: [(&str, &str); 6] = [
     ("filter_state_rules", "a WebAssembly filter cannot select by filter state: use `rules`"),
 ];
 
+/// Fields of `jwt_authn` and its route matching whose meaning the gate cannot give.
+const UNSUPPORTED: [(&str, &str); 7] = [
+    ("path_match_policy", "a URI template is an extension of Envoy's: use `prefix`, `path` or `safe_regex`"),
+    (
+        "runtime_fraction",
+        "a plugin does not see Envoy's runtime: a rule applies to all requests that match, or to none",
+    ),
+    ("grpc", "`jwt_authn` ignores it, and so a rule would match more than it says: use `headers`"),
+    ("tls_context", "`jwt_authn` ignores it, and so a rule would match more than it says"),
+    ("dynamic_metadata", "`jwt_authn` ignores it, and so a rule would match more than it says"),
+    ("custom", "an extension of Envoy's is not available to a plugin"),
+    ("retriable_status_codes", "the gate tries again after any failure"),
+];
+
 /// Fields that the documentation promises and this version does not have yet.
-const NOT_YET: [&str; 52] = [
-    "unmatched",
+const NOT_YET: [&str; 9] = [
     "mode",
-    "error_format",
     "resource_metadata",
     "environment",
     "status_path",
     "host_crypto",
     "log_claims",
-    "requirement_map",
-    "requirement_name",
-    "bypass_cors_preflight",
-    "strip_failure_response",
-    "stat_prefix",
-    "subjects",
-    "require_expiration",
-    "max_lifetime",
-    "async_fetch",
-    "retry_policy",
-    "from_headers",
-    "from_params",
-    "from_cookies",
-    "claim_path",
-    "format",
-    "jwt_cache_config",
-    "clear_route_cache",
-    "normalize_payload_in_metadata",
-    "issuers",
     "pem",
     "oidc_discovery",
     "min_refetch_interval",
-    "max_age",
-    "token_types",
-    "claims",
-    "claim_to_filter_state",
-    "safe_regex",
-    "connect_matcher",
-    "path_separated_prefix",
-    "path_match_policy",
-    "headers",
-    "query_parameters",
-    "case_sensitive",
-    "runtime_fraction",
-    "provider_and_audiences",
-    "requires_any",
-    "requires_all",
-    "allow_missing",
-    "allow_missing_or_failed",
-    "extract_only_without_validation",
-    "exists",
-    "any_of",
-    "all_of",
-    "none_of",
 ];
 
 /// Turns the deserializer's words into ours, with the cure.
@@ -294,7 +648,7 @@ fn explain(path: String, message: &str) -> ConfigError {
     let (Some(field), true) = (quoted.next(), message.starts_with("unknown field")) else {
         return ConfigError { path, message: message.to_owned() };
     };
-    let message = if let Some((_, why)) = IMPOSSIBLE.iter().find(|(name, _)| *name == field) {
+    let message = if let Some((_, why)) = IMPOSSIBLE.iter().chain(&UNSUPPORTED).find(|(name, _)| *name == field) {
         format!("`{field}` is not available here: {why}")
     } else if NOT_YET.contains(&field) {
         format!("`{field}` is not supported by this version")
@@ -305,7 +659,7 @@ fn explain(path: String, message: &str) -> ConfigError {
 }
 
 /// What was expected in place of `found`, the nearest name first if one is near.
-pub(super) fn expected<'k>(found: &str, known: impl Iterator<Item = &'k str>) -> String {
+pub fn expected<'k>(found: &str, known: impl Iterator<Item = &'k str>) -> String {
     let known: Vec<&str> = known.collect();
     let near = known
         .iter()
@@ -314,7 +668,7 @@ pub(super) fn expected<'k>(found: &str, known: impl Iterator<Item = &'k str>) ->
         .filter(|(distance, name)| *distance <= name.len().div_ceil(3));
     let list = known.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
     match near {
-        Some((_, name)) => format!("did you mean `{name}`? Known are {list}"),
+        Some((_, name)) => format!("did you mean `{name}`?"),
         None => format!("known are {list}"),
     }
 }

@@ -12,7 +12,7 @@ use super::local_reply;
 use crate::keystore::{Fetch, Response};
 use crate::observe::{Level, Line};
 use crate::reply::{Forwarded, LocalReply};
-use crate::request::Request;
+use crate::request::{Request, RouteSetting};
 use crate::time::UnixTime;
 
 /// The host's software. It can be told only inside a request.
@@ -43,7 +43,12 @@ impl Host {
             let _set = hostcalls::set_map_value_bytes(MapType::HttpRequestHeaders, name, Some(value));
         }
         match self {
-            Self::Envoy => self.tell_outcome(forwarded.outcome),
+            Self::Envoy => {
+                for (key, value) in &forwarded.states {
+                    let _set = hostcalls::set_property(vec![key], Some(value.as_bytes()));
+                }
+                self.tell_outcome(forwarded.outcome);
+            }
             // The configuration routes to the upstream only if this says so: whatever else fails, fails closed.
             Self::Nginx => {
                 let _told = hostcalls::set_property(vec!["ngx", "authz"], Some(b"1"));
@@ -56,6 +61,28 @@ impl Host {
         self.tell_outcome(reply.outcome);
         if !local_reply::send(reply) {
             log(&Line { level: Level::Warn, text: r#"{"event":"reply_refused_by_host"}"#.to_owned() });
+        }
+    }
+
+    /// The request of the effective context.
+    pub fn request(self) -> Request {
+        let headers = hostcalls::get_map_bytes(MapType::HttpRequestHeaders).unwrap_or_default();
+        Request::new(headers).on_route(self.route_setting())
+    }
+
+    /// What the route's metadata says under the gate's name. NGINX has no such thing.
+    fn route_setting(self) -> RouteSetting {
+        const METADATA: [&str; 4] = ["xds", "route_metadata", "filter_metadata", "claimgate"];
+        let property = |path: &[&str]| hostcalls::get_property(path.to_vec());
+        // The metadata itself has no form that Envoy hands over: that it is there is all this tells.
+        if self == Self::Nginx || property(&METADATA) == Ok(None) {
+            return RouteSetting::Unset;
+        }
+        let field = |name| property(&[METADATA.as_slice(), &[name]].concat()).ok().flatten();
+        match (field("disabled").as_deref(), field("requirement")) {
+            (Some([1]), _) => RouteSetting::Disabled,
+            (_, Some(name)) => RouteSetting::Requirement(String::from_utf8_lossy(&name).into_owned()),
+            (_, None) => RouteSetting::Unset,
         }
     }
 
@@ -74,11 +101,6 @@ impl Host {
             let _told = hostcalls::set_property(vec!["claimgate_reason"], Some(outcome.as_bytes()));
         }
     }
-}
-
-/// The header lines of the request of the effective context.
-pub fn request() -> Request {
-    Request::new(hostcalls::get_map_bytes(MapType::HttpRequestHeaders).unwrap_or_default())
 }
 
 /// The plugin's configuration.

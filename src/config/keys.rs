@@ -1,0 +1,102 @@
+//! Where the keys of a provider come from.
+
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use super::raw::{RawJwksHttp, RawLocalJwks, RawProvider, RawRemoteJwks};
+use super::{ConfigError, Result, duration, size};
+use crate::keystore::{Remote, Source};
+use crate::limits::{
+    BACKOFF_MAX, BACKOFF_MIN, CACHE_DURATION, FETCH_TIMEOUT, JWKS_BYTES, JWKS_BYTES_CEILING, JWKS_KEYS,
+    JWKS_KEYS_CEILING, STALE_FOR,
+};
+use crate::signature::KeySet;
+
+pub(super) fn source(path: &str, raw: &RawProvider) -> Result<Source> {
+    match (&raw.local_jwks, &raw.remote_jwks) {
+        (Some(local), None) => local_source(&format!("{path}.local_jwks"), local).map(Source::Inline),
+        (None, Some(remote)) => remote_source(&format!("{path}.remote_jwks"), remote).map(Source::Remote),
+        (None, None) => Err(ConfigError::new(path, "no keys: one of `remote_jwks` and `local_jwks` was expected")),
+        (Some(_), Some(_)) => {
+            Err(ConfigError::new(path, "both `remote_jwks` and `local_jwks`, one of them was expected"))
+        }
+    }
+}
+
+fn local_source(path: &str, raw: &RawLocalJwks) -> Result<KeySet> {
+    let (name, document) = match (&raw.inline_string, &raw.inline_bytes, &raw.inline) {
+        (Some(text), None, None) => ("inline_string", text.clone().into_bytes()),
+        (None, Some(base64), None) => {
+            let document = STANDARD.decode(base64).map_err(|_| {
+                ConfigError::new(format!("{path}.inline_bytes"), "not base64, as proto-JSON writes bytes")
+            })?;
+            ("inline_bytes", document)
+        }
+        (None, None, Some(members)) => ("inline", serde_json::Value::Object(members.clone()).to_string().into_bytes()),
+        _ => {
+            return Err(ConfigError::new(path, "one of `inline`, `inline_string` and `inline_bytes` was expected"));
+        }
+    };
+    let path = format!("{path}.{name}");
+    let set =
+        KeySet::parse(&document, JWKS_KEYS_CEILING).map_err(|error| ConfigError::new(&path, error.to_string()))?;
+    if set.keys().is_empty() {
+        let reasons: Vec<String> =
+            set.skipped().iter().map(|key| format!("keys[{}]: {}", key.index, key.why)).collect();
+        let reasons = if reasons.is_empty() { "the set is empty".to_owned() } else { reasons.join("; ") };
+        return Err(ConfigError::new(path, format!("no usable key, at least one was expected: {reasons}")));
+    }
+    Ok(set)
+}
+
+fn remote_source(path: &str, raw: &RawRemoteJwks) -> Result<Remote> {
+    let RawJwksHttp { uri, cluster, timeout } = &raw.http_uri;
+    let at = |field: &str| format!("{path}.http_uri.{field}");
+    if cluster.is_empty() {
+        return Err(ConfigError::new(at("cluster"), "empty, the name of a cluster was expected"));
+    }
+    let parsed: http::Uri = uri.parse().map_err(|e| ConfigError::new(at("uri"), format!("`{uri}` is no URI: {e}")))?;
+    let (Some(scheme @ ("http" | "https")), Some(authority)) = (parsed.scheme_str(), parsed.authority()) else {
+        return Err(ConfigError::new(at("uri"), format!("found `{uri}`, an http or https URI was expected")));
+    };
+    let or = |path: String, text: Option<&str>, default| text.map_or(Ok(default), |text| duration(&path, text));
+    let (first_pause, longest_pause) = pauses(path, raw)?;
+    Ok(Remote {
+        cluster: cluster.clone(),
+        scheme: scheme.to_owned(),
+        authority: authority.to_string(),
+        path: parsed.path_and_query().map_or("/", |path| path.as_str()).to_owned(),
+        timeout: or(at("timeout"), timeout.as_deref(), FETCH_TIMEOUT)?,
+        cache_duration: or(format!("{path}.cache_duration"), raw.cache_duration.as_deref(), CACHE_DURATION)?,
+        stale_for: match raw.stale_for.as_deref() {
+            // Zero is a choice here: never serve an expired set.
+            Some("0s") => Duration::ZERO,
+            stale_for => or(format!("{path}.stale_for"), stale_for, STALE_FOR)?,
+        },
+        first_pause,
+        longest_pause,
+        max_bytes: size(&format!("{path}.max_bytes"), raw.max_bytes, JWKS_BYTES, JWKS_BYTES_CEILING)?,
+        max_keys: size(&format!("{path}.max_keys"), raw.max_keys, JWKS_KEYS, JWKS_KEYS_CEILING)?,
+    })
+}
+
+/// The first and the longest pause after failed fetches, from whichever of Envoy's fields names them.
+fn pauses(path: &str, raw: &RawRemoteJwks) -> Result<(Duration, Duration)> {
+    let back_off = raw.retry_policy.as_ref().and_then(|policy| policy.retry_back_off.as_ref());
+    let refetch = raw.async_fetch.as_ref().and_then(|fetch| fetch.failed_refetch_duration.as_deref());
+    let first = match (refetch, back_off) {
+        (Some(text), _) => duration(&format!("{path}.async_fetch.failed_refetch_duration"), text)?,
+        (None, Some(back_off)) => {
+            duration(&format!("{path}.retry_policy.retry_back_off.base_interval"), &back_off.base_interval)?
+        }
+        (None, None) => BACKOFF_MIN,
+    };
+    let longest = match back_off.map(|back_off| back_off.max_interval.as_deref()) {
+        Some(Some(text)) => duration(&format!("{path}.retry_policy.retry_back_off.max_interval"), text)?,
+        Some(None) => first.saturating_mul(10),
+        None => BACKOFF_MAX,
+    };
+    Ok((first, longest.max(first)))
+}
