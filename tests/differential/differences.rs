@@ -255,9 +255,7 @@ const KINDS: &[Kind] = &[
     },
     Kind {
         id: "crit",
-        explains: |seen| {
-            seen.token(|token| !token.header["crit"].is_null()) && seen.stricter(&["crit_unsupported"])
-        },
+        explains: |seen| seen.token(|token| !token.header["crit"].is_null()) && seen.stricter(&["crit_unsupported"]),
         example: |world| {
             let header = json!({ "alg": "ES256", "kid": "ec", "crit": ["exp"] });
             with_token(world, &world.key("ec").sign_with_header(&header, &honest(world)))
@@ -333,25 +331,18 @@ const KINDS: &[Kind] = &[
     },
     Kind {
         id: "issued_in_the_future",
-        explains: |seen| {
-            seen.token(|token| !token.claims["iat"].is_null()) && seen.stricter(&["token_not_yet_valid"])
-        },
+        explains: |seen| seen.token(|token| !token.claims["iat"].is_null()) && seen.stricter(&["token_not_yet_valid"]),
         example: |world| with_claim(world, "iat", (world.now() + 3600).into()),
     },
     Kind {
         id: "token_size",
-        explains: |seen| {
-            seen.token(|token| token.compact.len() > 8192) && seen.stricter(&["token_too_large"])
-        },
+        explains: |seen| seen.token(|token| token.compact.len() > 8192) && seen.stricter(&["token_too_large"]),
         example: |world| with_claim(world, "padding", "x".repeat(8192).into()),
     },
     Kind {
         id: "realm",
         explains: |seen| seen.native.status == seen.ours.status && seen.native.challenge.contains("access_token="),
-        example: |world| Example {
-            configuration: plain(world),
-            request: Request::get("/orders?access_token=SECRET"),
-        },
+        example: |world| Example { configuration: plain(world), request: Request::get("/orders?access_token=SECRET") },
     },
 ];
 

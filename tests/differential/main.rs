@@ -68,7 +68,12 @@ fn generated_requests_differ_only_as_listed() {
 #[test]
 fn listed_differences_occur() {
     let (list, world) = (differences::list(), World::new());
-    let list: Vec<_> = list.into_iter().filter(|(_, kind)| claimgate::Config::parse((kind.example)(&world).configuration.to_string().as_bytes()).is_ok()).collect(); // TEMPORARY
+    let list: Vec<_> = list
+        .into_iter()
+        .filter(|(_, kind)| {
+            claimgate::Config::parse((kind.example)(&world).configuration.to_string().as_bytes()).is_ok()
+        })
+        .collect(); // TEMPORARY
     let examples: Vec<Example> = list.iter().map(|(_, kind)| (kind.example)(&world)).collect();
     let (gate, _issuer) = pairs(examples.iter().map(|example| &example.configuration));
     let mut wrong = String::new();

@@ -268,6 +268,22 @@ fn rules_match() {
 }
 
 #[test]
+fn names_that_an_upstream_may_confuse_are_removed_too() {
+    let mut gate = Gate::of(json!({"providers": {"a": {"local_jwks": {"inline": key_set(&[&key("a")])},
+        "claim_to_headers": [{"header_name": "X-User-Id", "claim_name": "sub"}]}}, "rules": []}));
+    let request = Request::new([
+        ("x-user-id", "1"),
+        ("X-USER-ID", "2"),
+        ("X_User_Id", "3"),
+        ("x-user_id", "4"),
+        ("x-user%2did", "5"),
+        ("x-userid", "6"),
+        ("x-user-id2", "7"),
+    ]);
+    assert_eq!(gate.allows(&request).remove, ["x-user-id", "x_user_id", "x-user_id"]);
+}
+
+#[test]
 fn a_token_is_cut_out_wherever_it_was() {
     let token = token("a");
     let gate = |forward: bool| {
