@@ -8,11 +8,10 @@ use serde_json::{Map, Value, json};
 
 use crate::case::Request;
 
-/// Private keys and the time: what a token needs beside the dice.
+/// Private keys: what a token needs beside the dice.
 pub struct World {
     keys: Vec<Key>,
     rogue: Key,
-    now: i64,
 }
 
 impl World {
@@ -22,7 +21,6 @@ impl World {
         World {
             keys: algorithms.map(|(algorithm, kid)| Key::new(algorithm, kid)).into(),
             rogue: Key::new(ES256, "rogue"),
-            now: unix_time(),
         }
     }
 
@@ -37,13 +35,9 @@ impl World {
             "iss": provider["issuer"].as_str().unwrap_or("https://someone.example.com/"),
             "sub": "alice",
             "aud": provider["audiences"].get(0).cloned().unwrap_or("orders".into()),
-            "iat": self.now - 10,
-            "exp": self.now + 300,
+            "iat": unix_time() - 10,
+            "exp": unix_time() + 300,
         })
-    }
-
-    pub fn now(&self) -> i64 {
-        self.now
     }
 }
 
@@ -192,7 +186,8 @@ fn requirement(rng: &mut Rng, providers: &[&str], depth: usize) -> Value {
     match rng.u8(0..if depth > 0 { 16 } else { 10 }) {
         0..=4 => json!({ "provider_name": provider }),
         5 | 6 => {
-            let audiences = [json!(["orders"]), json!(["billing", "api"]), json!([]), json!(["https://api.example.com"])];
+            let audiences =
+                [json!(["orders"]), json!(["billing", "api"]), json!([]), json!(["https://api.example.com"])];
             let audiences = pick(rng, &audiences);
             json!({ "provider_and_audiences": { "provider_name": provider, "audiences": audiences } })
         }
@@ -206,7 +201,9 @@ fn requirement(rng: &mut Rng, providers: &[&str], depth: usize) -> Value {
 
 fn route_match(rng: &mut Rng) -> Value {
     let mut found = match rng.u8(0..20) {
-        0..=6 => json!({ "prefix": pick(rng, &["/", "/api", "/api/", "/API", "/public", "/files/", "/api?", "/a%2Fb"]) }),
+        0..=6 => {
+            json!({ "prefix": pick(rng, &["/", "/api", "/api/", "/API", "/public", "/files/", "/api?", "/a%2Fb"]) })
+        }
         7..=11 => json!({ "path": pick(rng, &["/", "/api", "/api/", "/API", "/public/info", "/files/1", "/a%2Fb"]) }),
         12..=15 => {
             let expressions = ["/files/[0-9]+", "/api(/v[12])?/.*", "/[a-z]+", "(?i)/API", "/(api|public)", r"/\w+/\d"];
@@ -238,9 +235,13 @@ fn route_match(rng: &mut Rng) -> Value {
 fn header_matcher(rng: &mut Rng) -> Value {
     let mut matcher = match rng.u8(0..8) {
         0 => json!({ "name": ":method", "string_match": string_matcher(rng, &["GET", "P", "T", "E", "(GET|POST)"]) }),
-        1 => json!({ "name": ":authority", "string_match": { "suffix": pick(rng, &[".example.com", ".example.org"]) } }),
+        1 => {
+            json!({ "name": ":authority", "string_match": { "suffix": pick(rng, &[".example.com", ".example.org"]) } })
+        }
         2 => json!({ "name": ":path", "string_match": { "contains": pick(rng, &["?q=1", "api", "q"]) } }),
-        3 => json!({ "name": "x-number", "range_match": { "start": pick(rng, &[-5, 0, 5]), "end": pick(rng, &[6, 10]) } }),
+        3 => {
+            json!({ "name": "x-number", "range_match": { "start": pick(rng, &[-5, 0, 5]), "end": pick(rng, &[6, 10]) } })
+        }
         4 => json!({ "name": pick(rng, &["x-tenant", "X-Number"]), "present_match": rng.bool() }),
         5 => json!({ "name": pick(rng, &["x-tenant", "authorization"]) }),
         _ => json!({
@@ -278,7 +279,8 @@ pub fn request(rng: &mut Rng, world: &World, configuration: &Value) -> Request {
     let method = *pick(rng, &["GET", "GET", "GET", "GET", "POST", "PUT", "HEAD", "OPTIONS"]);
     let mut query: Vec<String> = Vec::new();
     if rng.u8(0..3) == 0 {
-        let pairs = ["q=1", "q=ab", "q", "q=", "Q=1", "empty=", "x=%20y", "x=a+b", "%71=1", "q=1&q=2", "x=%41", "a=%26b"];
+        let pairs =
+            ["q=1", "q=ab", "q", "q=", "Q=1", "empty=", "x=%20y", "x=a+b", "%71=1", "q=1&q=2", "x=%41", "a=%26b"];
         query.extend((0..rng.usize(1..=3)).map(|_| (*pick(rng, &pairs)).to_owned()));
     }
     let mut request = Request { method: method.to_owned(), path: String::new(), headers: Vec::new() };
@@ -301,7 +303,8 @@ pub fn request(rng: &mut Rng, world: &World, configuration: &Value) -> Request {
         }
     }
     if rng.u8(0..3) == 0 {
-        let names = ["x-sub", "X-Sub", "x-roles", "x-payload", "x-level", "x-deep", "x-jwt-signature-verified", "x-org"];
+        let names =
+            ["x-sub", "X-Sub", "x-roles", "x-payload", "x-level", "x-deep", "x-jwt-signature-verified", "x-org"];
         for _ in 0..rng.usize(1..=3) {
             request = request.header(*pick(rng, &names), "mallory");
         }
@@ -316,8 +319,26 @@ pub fn request(rng: &mut Rng, world: &World, configuration: &Value) -> Request {
     rng.shuffle(&mut query);
 
     const PATHS: [&str; 20] = [
-        "/", "/api", "/api/", "/api/v1/users", "/api/v3", "/apix", "/API", "/Api/v1", "/api;v=1", "/api//x", "/api/..",
-        "/public", "/public/info", "/Public/info", "/files/1", "/files/22", "/files/x", "/files/1/2", "/a%2Fb", "/a/b",
+        "/",
+        "/api",
+        "/api/",
+        "/api/v1/users",
+        "/api/v3",
+        "/apix",
+        "/API",
+        "/Api/v1",
+        "/api;v=1",
+        "/api//x",
+        "/api/..",
+        "/public",
+        "/public/info",
+        "/Public/info",
+        "/files/1",
+        "/files/22",
+        "/files/x",
+        "/files/1/2",
+        "/a%2Fb",
+        "/a/b",
     ];
     request.path = (*pick(rng, &PATHS)).to_owned();
     if !query.is_empty() || rng.u8(0..20) == 0 {
@@ -409,7 +430,7 @@ fn token(rng: &mut Rng, world: &World, provider: &Value) -> String {
             claims[name] = pick(rng, &values).clone();
         }
     }
-    let now = world.now;
+    let now = unix_time();
     let leave_out = |claims: &mut Value, name: &str| {
         claims.as_object_mut().expect("claims are an object").remove(name);
     };
@@ -432,8 +453,17 @@ fn token(rng: &mut Rng, world: &World, provider: &Value) -> String {
         20 => claims["sub"] = "".into(),
         21 => leave_out(&mut claims, "sub"),
         22 => {
-            let (name, value) =
-                pick(rng, &[("exp", json!("soon")), ("nbf", json!([])), ("iss", json!(5)), ("aud", json!([5])), ("sub", json!(5))]).clone();
+            let (name, value) = pick(
+                rng,
+                &[
+                    ("exp", json!("soon")),
+                    ("nbf", json!([])),
+                    ("iss", json!(5)),
+                    ("aud", json!([5])),
+                    ("sub", json!(5)),
+                ],
+            )
+            .clone();
             claims[name] = value;
         }
         23 => claims["exp"] = (now + 36_000).into(),
@@ -454,8 +484,11 @@ fn token(rng: &mut Rng, world: &World, provider: &Value) -> String {
         }
         34 => {
             let token = key.sign(&claims);
-            return pick(rng, &[format!("{token}="), format!("{token}."), format!(".{token}"), token.replacen('.', "..", 1)])
-                .clone();
+            return pick(
+                rng,
+                &[format!("{token}="), format!("{token}."), format!(".{token}"), token.replacen('.', "..", 1)],
+            )
+            .clone();
         }
         35 => return key.sign_bytes(br#"{"alg":"RS256","typ":"JWT"}"#, b"[]"),
         36 => return format!("{}.{}.AAAA", encode_part(b"{}"), encode_part(b"{}")),
@@ -473,7 +506,10 @@ fn more_claims() -> Vec<(&'static str, Vec<Value>)> {
         ("sub", vec!["alice".into(), "Alice".into(), "bob".into(), "alice liddell".into()]),
         ("scope", vec!["read".into(), "read write".into(), "".into()]),
         ("roles", vec![json!(["admin", "user"]), json!([]), "admin".into(), json!([1, true, null, { "a": "é" }])]),
-        ("level", vec![json!(7), json!(0), json!(4_294_967_296_i64), json!(1.5), json!(-3), json!(9_007_199_254_740_993_i64)]),
+        (
+            "level",
+            vec![json!(7), json!(0), json!(4_294_967_296_i64), json!(1.5), json!(-3), json!(9_007_199_254_740_993_i64)],
+        ),
         ("admin", vec![json!(true), json!(false), json!(null)]),
         ("org", vec![json!({ "id": 7, "unit": { "name": "r&d", "head": null } }), json!({}), "acme".into()]),
         ("a.b", vec!["dotted".into()]),
