@@ -37,6 +37,12 @@ pub struct Builder {
 struct Listener {
     filter: Filter,
     carrier: Carrier,
+    /// Filters between the gate and the router.
+    behind: Vec<Value>,
+    /// Absent: everything to the upstream.
+    routes: Option<Value>,
+    /// Further members of an access log line: name and format.
+    log_fields: Vec<(String, String)>,
 }
 
 /// The message that carries the plugin's configuration.
@@ -209,7 +215,8 @@ impl Gate {
 
 impl Builder {
     fn new(filter: Filter) -> Self {
-        let listener = Listener { filter, carrier: Carrier::default() };
+        let listener =
+            Listener { filter, carrier: Carrier::default(), behind: Vec::new(), routes: None, log_fields: Vec::new() };
         Builder { listeners: vec![listener], concurrency: 2, clusters: Vec::new() }
     }
 
@@ -217,6 +224,30 @@ impl Builder {
     pub fn carrier(mut self, carrier: Carrier) -> Self {
         for listener in &mut self.listeners {
             listener.carrier = carrier;
+        }
+        self
+    }
+
+    /// Puts a filter behind the gate.
+    pub fn behind(mut self, filter: Value) -> Self {
+        for listener in &mut self.listeners {
+            listener.behind.push(filter.clone());
+        }
+        self
+    }
+
+    /// The routes of Envoy's only virtual host; by default everything goes to the cluster `upstream`.
+    pub fn routes(mut self, routes: Value) -> Self {
+        for listener in &mut self.listeners {
+            listener.routes = Some(routes.clone());
+        }
+        self
+    }
+
+    /// A further member of each line of the access log.
+    pub fn log_field(mut self, name: &str, format: &str) -> Self {
+        for listener in &mut self.listeners {
+            listener.log_fields.push((name.to_owned(), format.to_owned()));
         }
         self
     }
@@ -254,7 +285,8 @@ impl Builder {
     }
 
     fn bootstrap(&self, filters: Vec<Option<Value>>, upstream: SocketAddr, access_log: &Path) -> Value {
-        let listeners = filters.into_iter().enumerate().map(|(number, filter)| listener(number, filter, access_log));
+        let listeners = self.listeners.iter().zip(filters).enumerate();
+        let listeners = listeners.map(|(number, (listener, filter))| listener.bootstrap(number, filter, access_log));
         let mut clusters = vec![cluster("upstream", upstream)];
         clusters.extend(self.clusters.iter().map(|(name, address)| cluster(name, *address)));
         json!({
@@ -265,6 +297,68 @@ impl Builder {
 }
 
 impl Listener {
+    fn bootstrap(&self, number: usize, filter: Option<Value>, access_log: &Path) -> Value {
+        let mut filters: Vec<Value> = filter.into_iter().collect();
+        filters.extend(self.behind.iter().cloned());
+        let everything = json!([{ "match": { "prefix": "/" }, "route": { "cluster": "upstream" } }]);
+        let routes = self.routes.as_ref().unwrap_or(&everything);
+        let mut log_line = json!({
+            "status": "%RESPONSE_CODE%",
+            "details": "%RESPONSE_CODE_DETAILS%",
+            "reason": "%FILTER_STATE(wasm.claimgate_reason:PLAIN)%",
+            "method": "%REQ(:METHOD)%",
+            "path": "%REQ(:PATH)%",
+            "request_id": "%REQ(X-REQUEST-ID)%",
+        });
+        for (name, format) in &self.log_fields {
+            log_line[name] = format.as_str().into();
+        }
+        filters.push(json!({
+            "name": "router",
+            "typed_config": { "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router" },
+        }));
+        json!({
+            "name": listener_name(number),
+            "address": socket_address(FREE_PORT),
+            "filter_chains": [{ "filters": [{
+                "name": "hcm",
+                "typed_config": {
+                    "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+                    "stat_prefix": "gate",
+                    // Above 90 KB, so that hostile headers reach the filter.
+                    "max_request_headers_kb": 192,
+                    "common_http_protocol_options": { "max_headers_count": 4096 },
+                    // How long Envoy keeps a connection open that it wants to close: a second by default.
+                    "delayed_close_timeout": "0.02s",
+                    "access_log": [{
+                        "name": "file",
+                        "typed_config": {
+                            "@type": "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog",
+                            "path": access_log,
+                            "log_format": { "json_format": log_line },
+                        },
+                    }],
+                    // Only an answer of a filter's own has a reason to tell.
+                    "local_reply_config": { "mappers": [{
+                        "filter": { "status_code_filter": { "comparison": {
+                            "op": "GE",
+                            "value": { "default_value": 0, "runtime_key": "testbed.any_status" },
+                        } } },
+                        "headers_to_add": [{
+                            "header": { "key": DETAILS_HEADER, "value": "%RESPONSE_CODE_DETAILS%" },
+                        }],
+                    }] },
+                    "route_config": { "virtual_hosts": [{
+                        "name": "all",
+                        "domains": ["*"],
+                        "routes": routes,
+                    }] },
+                    "http_filters": filters,
+                },
+            }] }],
+        })
+    }
+
     fn http_filter(&self) -> Result<Option<Value>, String> {
         Ok(match &self.filter {
             Filter::None => None,
@@ -361,61 +455,6 @@ fn listener_addresses(admin: &Client, listeners: usize) -> Option<Vec<SocketAddr
 
 fn listener_name(number: usize) -> String {
     format!("gate-{number}")
-}
-
-fn listener(number: usize, filter: Option<Value>, access_log: &Path) -> Value {
-    let mut filters: Vec<Value> = filter.into_iter().collect();
-    filters.push(json!({
-        "name": "router",
-        "typed_config": { "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router" },
-    }));
-    json!({
-        "name": listener_name(number),
-        "address": socket_address(FREE_PORT),
-        "filter_chains": [{ "filters": [{
-            "name": "hcm",
-            "typed_config": {
-                "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
-                "stat_prefix": "gate",
-                // Above 90 KB, so that hostile headers reach the filter.
-                "max_request_headers_kb": 192,
-                "common_http_protocol_options": { "max_headers_count": 4096 },
-                // How long Envoy keeps a connection open that it wants to close: a second by default.
-                "delayed_close_timeout": "0.02s",
-                "access_log": [{
-                    "name": "file",
-                    "typed_config": {
-                        "@type": "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog",
-                        "path": access_log,
-                        "log_format": { "json_format": {
-                            "status": "%RESPONSE_CODE%",
-                            "details": "%RESPONSE_CODE_DETAILS%",
-                            "reason": "%FILTER_STATE(wasm.claimgate_reason:PLAIN)%",
-                            "method": "%REQ(:METHOD)%",
-                            "path": "%REQ(:PATH)%",
-                            "request_id": "%REQ(X-REQUEST-ID)%",
-                        } },
-                    },
-                }],
-                // Only an answer of a filter's own has a reason to tell.
-                "local_reply_config": { "mappers": [{
-                    "filter": { "status_code_filter": { "comparison": {
-                        "op": "GE",
-                        "value": { "default_value": 0, "runtime_key": "testbed.any_status" },
-                    } } },
-                    "headers_to_add": [{
-                        "header": { "key": DETAILS_HEADER, "value": "%RESPONSE_CODE_DETAILS%" },
-                    }],
-                }] },
-                "route_config": { "virtual_hosts": [{
-                    "name": "all",
-                    "domains": ["*"],
-                    "routes": [{ "match": { "prefix": "/" }, "route": { "cluster": "upstream" } }],
-                }] },
-                "http_filters": filters,
-            },
-        }] }],
-    })
 }
 
 fn cluster(name: &str, address: SocketAddr) -> Value {
