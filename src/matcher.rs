@@ -264,8 +264,14 @@ mod tests {
 
     #[test]
     fn headers() {
-        let request =
-            Request::new([("x-n", "42"), ("x-empty", ""), ("x-two", "a"), ("x-two", "b"), ("x-nn", "7"), ("x-nn", "9")]);
+        let request = Request::new([
+            ("x-n", "42"),
+            ("x-empty", ""),
+            ("x-two", "a"),
+            ("x-two", "b"),
+            ("x-nn", "7"),
+            ("x-nn", "9"),
+        ]);
         let check = |name: &str, kind: HeaderKind, expected: [bool; 4]| {
             for (i, (invert, missing_is_empty)) in
                 [(false, false), (true, false), (false, true), (true, true)].into_iter().enumerate()
