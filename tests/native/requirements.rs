@@ -146,6 +146,11 @@ fn requirements() {
             any(json!([name("a"), missing])),
             vec![(None, None, "ok"), (a, None, "ok x-a=a"), (bad, None, "signature_invalid"), (None, b, "ok")],
         ),
+        (
+            any(json!([missing, missing])),
+            vec![(None, None, "ok"), (a, None, "ok x-a=a"), (bad, None, "signature_invalid")],
+        ),
+        (any(json!([missing, failed])), vec![(None, None, "ok"), (None, b, "ok x-b=b"), (bad, None, "ok")]),
         (any(json!([name("a"), failed])), vec![(None, None, "ok"), (a, None, "ok x-a=a"), (bad, None, "ok")]),
         (
             any(json!([all(json!([name("a"), name("b")])), name("b")])),
