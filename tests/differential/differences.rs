@@ -89,7 +89,7 @@ impl Expectation {
 /// How to recognise a difference, and a request that shows it.
 pub struct Kind {
     id: &'static str,
-    pub evidence: Evidence,
+    evidence: Evidence,
     pub example: fn(&World) -> Example,
 }
 
@@ -104,18 +104,21 @@ impl Kind {
     }
 }
 
-pub enum Evidence {
+enum Evidence {
     /// The outcomes differ in this way.
     Outcome(fn(&Seen) -> bool),
     /// Both requests were sent on. They are the same once this is taken out of both.
     Forwarded(fn(&Case, &mut Forwarded)),
+    /// Either.
+    Both(fn(&Seen) -> bool, fn(&Case, &mut Forwarded)),
     /// Nothing that is compared.
     Unseen,
 }
 
 /// Which entries of the list account for the difference between two outcomes. None: it is not listed.
 pub fn explain<'l>(list: &'l [(Difference, &Kind)], seen: &Seen) -> Vec<&'l str> {
-    let by_outcome = |kind: &Kind| matches!(kind.evidence, Evidence::Outcome(is_so) if is_so(seen));
+    let by_outcome =
+        |kind: &Kind| matches!(kind.evidence, Evidence::Outcome(is_so) | Evidence::Both(is_so, _) if is_so(seen));
     let found: Vec<_> = list.iter().filter(|(_, kind)| by_outcome(kind)).map(|(entry, _)| &*entry.id).collect();
     if !found.is_empty() {
         return found;
@@ -124,7 +127,7 @@ pub fn explain<'l>(list: &'l [(Difference, &Kind)], seen: &Seen) -> Vec<&'l str>
     let same_without = |ids: &[&str]| {
         let strip = |mut forwarded: Forwarded| {
             for kind in KINDS.iter().filter(|kind| ids.contains(&kind.id)) {
-                if let Evidence::Forwarded(take_out) = kind.evidence {
+                if let Evidence::Forwarded(take_out) | Evidence::Both(_, take_out) = kind.evidence {
                     take_out(&seen.case, &mut forwarded);
                 }
             }
@@ -295,7 +298,8 @@ const KINDS: &[Kind] = &[
     Kind {
         id: "hmac_unlisted",
         evidence: Evidence::Outcome(|seen| {
-            seen.token(|token| token.header["alg"].as_str().is_some_and(|alg| alg.starts_with("HS")))
+            seen.provider(|provider| provider["local_jwks"].to_string().contains("oct"))
+                && seen.token(|token| token.header["alg"].as_str().is_some_and(|alg| alg.starts_with("HS")))
                 && seen.stricter(&["algorithm_not_allowed"])
         }),
         example: |world| {
@@ -451,13 +455,19 @@ const KINDS: &[Kind] = &[
     },
     Kind {
         id: "query_untouched",
-        evidence: Evidence::Forwarded(|_, forwarded| {
-            let Some((path, query)) = forwarded.path.split_once('?') else { return };
-            let decoded = percent_decoded(query);
-            let mut pairs: Vec<&str> = decoded.split('&').map(|pair| pair.trim_end_matches('=')).collect();
-            pairs.sort_unstable();
-            forwarded.path = format!("{path}?{}", pairs.join("&"));
-        }),
+        evidence: Evidence::Both(
+            // Once decoded, `%20` is a space, and the upstream is asked for what is no URL.
+            |seen| {
+                seen.native.status == 400 && seen.native.details.is_empty() && seen.case.request.path.contains("%20")
+            },
+            |_, forwarded| {
+                let Some((path, query)) = forwarded.path.split_once('?') else { return };
+                let decoded = percent_decoded(query);
+                let mut pairs: Vec<&str> = decoded.split('&').map(|pair| pair.trim_end_matches('=')).collect();
+                pairs.sort_unstable();
+                forwarded.path = format!("{path}?{}", pairs.join("&"));
+            },
+        ),
         example: |world| {
             let token = world.key("ec").sign(&honest(world));
             let request = Request::get(format!("/?z=a%26b&access_token={token}&a=c+d&flag"));
@@ -509,6 +519,19 @@ const KINDS: &[Kind] = &[
             let rule = json!({ "match": { "prefix": "/extract" }, "requires": extract_only });
             configuration["rules"] = json!([rule]);
             Example { configuration, request: Request::get("/other").header(STATUS_HEADER, "true") }
+        },
+    },
+    Kind {
+        id: "look_alikes",
+        evidence: Evidence::Forwarded(|case, forwarded| {
+            let managed = case.managed();
+            let alike = |name: &str| name.contains('_') && managed.contains(&name.replace('_', "-"));
+            forwarded.headers.retain(|(name, _)| !alike(name));
+        }),
+        example: |world| {
+            let mut example = with_claim(world, "sub", "alice".into());
+            example.request = example.request.header("x_sub", "mallory");
+            example
         },
     },
     Kind {

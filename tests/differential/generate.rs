@@ -276,7 +276,8 @@ fn string_matcher(rng: &mut Rng, patterns: &[&str; 5]) -> Value {
 
 /// A request that has to do with the configuration.
 pub fn request(rng: &mut Rng, world: &World, configuration: &Value) -> Request {
-    let method = *pick(rng, &["GET", "GET", "GET", "GET", "POST", "PUT", "HEAD", "OPTIONS"]);
+    let methods = ["GET", "GET", "GET", "GET", "GET", "GET", "GET", "POST", "PUT", "HEAD", "OPTIONS", "CONNECT"];
+    let method = *pick(rng, &methods);
     let mut query: Vec<String> = Vec::new();
     if rng.u8(0..3) == 0 {
         let pairs =
@@ -303,8 +304,18 @@ pub fn request(rng: &mut Rng, world: &World, configuration: &Value) -> Request {
         }
     }
     if rng.u8(0..3) == 0 {
-        let names =
-            ["x-sub", "X-Sub", "x-roles", "x-payload", "x-level", "x-deep", "x-jwt-signature-verified", "x-org"];
+        let names = [
+            "x-sub",
+            "X-Sub",
+            "x_sub",
+            "x-roles",
+            "x-payload",
+            "x-level",
+            "x-deep",
+            "x-org-id",
+            "x_org-id",
+            "x-jwt-signature-verified",
+        ];
         for _ in 0..rng.usize(1..=3) {
             request = request.header(*pick(rng, &names), "mallory");
         }
