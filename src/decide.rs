@@ -359,8 +359,16 @@ impl<'a> Court<'a, '_> {
     }
 
     /// The first child that is satisfied. `allow_missing` and `allow_missing_or_failed` beside others are no
-    /// requirements of their own: they say what becomes of a request that satisfies none of the others.
+    /// requirements of their own: they say what becomes of a request that satisfies none of the others. Without others,
+    /// the more lenient one is what it is alone.
     fn any(self, children: &'a [Requirement]) -> Outcome<'a> {
+        let is_failed = |child: &&Requirement| matches!(child, Requirement::AllowMissingOrFailed);
+        let is_missing = |child: &&Requirement| matches!(child, Requirement::AllowMissing);
+        if children.iter().all(|child| is_failed(&child) || is_missing(&child)) {
+            let lenient = children.iter().find(is_failed).or_else(|| children.first());
+            return lenient
+                .map_or_else(|| self.first(std::iter::empty()), |child| self.hear(child, Examine::UpToIssuer));
+        }
         let (mut missing, mut failed) = (false, false);
         let tokens = children.iter().filter(|child| match child {
             Requirement::AllowMissing => {
@@ -406,7 +414,7 @@ impl<'a> Court<'a, '_> {
         match (waiting, violated) {
             (Some(waiting), _) => waiting,
             (None, Some((rejection, trial))) => Outcome::Violated(rejection, trial),
-            // Nothing but `allow_missing` and its like was asked for.
+            // A list of requirements is never empty; should it ever be, nobody gets through.
             (None, None) => {
                 let violation = Violation::new(Reason::HeaderMissing, "the request holds no token that is looked at");
                 Outcome::Violated(Rejection { violations: vec![violation], retry_after: None }, Trial::default())
@@ -658,6 +666,8 @@ fn header_text(claims: &ClaimsSet<'_, Verified>, header: &ClaimHeader) -> Option
     let json = || claims.text_at(&header.path).ok_or("the claim cannot be read");
     Some(match (claims.at(&header.path)?, header.format) {
         (Value::Null, _) => return None,
+        // As in `jwt_authn`, nothing to say is no header.
+        (Value::String(text), _) if text.is_empty() => return None,
         (Value::String(text), _) => Ok(text.clone()),
         (Value::Bool(value), _) => Ok(value.to_string()),
         (Value::Number(_), _) => json(),
