@@ -66,7 +66,7 @@ pub use keystore::{
 pub use observe::{Level, Line, LogGate, event_line, omitted_line, rejection_line, status};
 pub use parking::{Parked, Parking};
 pub use rejection::{Reason, Violation};
-pub use reply::{Effects, Forwarded, LocalReply, reject, reply};
+pub use reply::{Effects, Forwarded, LocalReply, json_reply, reject, reply};
 pub use request::{Request, RouteSetting};
 pub use signature::{Crypto, KeySet, NoCandidate, Portable, VerifiedJws, VerifyingKey};
 pub use time::UnixTime;
