@@ -355,7 +355,19 @@ impl<'a> Court<'a, '_> {
             let trial = Trial { providers: providers.iter().collect(), ..Trial::default() };
             return Outcome::Violated(Rejection { violations: vec![violation], retry_after: None }, trial);
         }
-        self.first(providers.iter().map(|provider| self.try_provider(provider, Extra::default(), Examine::UpToIssuer)))
+        // A provider that names the token's issuer speaks for it, for good or ill. One that names none speaks for the
+        // tokens of all others: what the first refuses, the second must not let pass.
+        let names_none = |provider: &&Provider| provider.policy.issuers.is_empty();
+        let names_it = |provider: &&'a Provider| {
+            let found = self.find(provider, &mut Trial::default());
+            let claimed =
+                found.is_ok_and(|(_, jws)| provider.policy.check_issuer(&ClaimsSet::claimed_by(&jws).iss).is_none());
+            !names_none(provider) && claimed
+        };
+        let is_named = providers.iter().any(|provider| names_none(&provider))
+            && providers.iter().any(|provider| names_it(&provider));
+        let asked = providers.iter().filter(|provider| !(is_named && names_none(provider)));
+        self.first(asked.map(|provider| self.try_provider(provider, Extra::default(), Examine::UpToIssuer)))
     }
 
     /// The first child that is satisfied. `allow_missing` and `allow_missing_or_failed` beside others are no
