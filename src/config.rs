@@ -30,6 +30,8 @@ pub struct Config {
     pub providers: Vec<Provider>,
     /// The rules, of which the first that matches decides.
     pub rules: Vec<Rule>,
+    /// Every place where any provider looks for a token.
+    pub places: Places,
     /// What a request needs that no rule matches.
     pub unmatched: Requirement,
     /// Named requirements, for routes.
@@ -236,6 +238,7 @@ impl Config {
         managed_headers.sort_unstable();
         managed_headers.dedup();
         let config = Self {
+            places: Places::union(providers.iter().map(|provider| &provider.places)),
             providers,
             rules,
             unmatched: match raw.unmatched {

@@ -343,11 +343,17 @@ impl<'a> Court<'a, '_> {
         }
     }
 
-    /// A token of whichever provider.
+    /// A token of whichever provider; one in all the places where any of them looks.
     fn any_provider(self, examine: Examine) -> Outcome<'a> {
         let providers = &self.config.providers;
-        let examine = if providers.len() > 1 { Examine::UpToIssuer } else { examine };
-        self.first(providers.iter().map(|provider| self.try_provider(provider, Extra::default(), examine)))
+        if let [only] = providers.as_slice() {
+            return self.try_provider(only, Extra::default(), examine);
+        }
+        if let Err(violation) = extract(self.request, &self.config.places) {
+            let trial = Trial { providers: providers.iter().collect(), ..Trial::default() };
+            return Outcome::Violated(Rejection { violations: vec![violation], retry_after: None }, trial);
+        }
+        self.first(providers.iter().map(|provider| self.try_provider(provider, Extra::default(), Examine::UpToIssuer)))
     }
 
     /// The first child that is satisfied. `allow_missing` and `allow_missing_or_failed` beside others are no
@@ -490,15 +496,29 @@ impl<'a> Court<'a, '_> {
     /// A request that goes on. Every header that any provider may set is removed from every request, so that none can be
     /// brought along; then tokens that end here are cut out, and what the accepted ones say is written down.
     fn allow(self, because: Because, accepted: Vec<Accepted<'a>>, failed: Option<String>) -> Allow {
-        let managed = self.config.managed_headers.iter().filter(|name| self.request.has(name)).cloned();
-        let mut allow =
-            Allow { because, remove: managed.collect(), set: Vec::new(), states: Vec::new(), omitted: Vec::new() };
+        let mut remove: Vec<String> = Vec::new();
+        for (name, _) in self.request.headers() {
+            if self.is_managed(name) && !remove.iter().any(|other| other == name) {
+                remove.push(name.to_owned());
+            }
+        }
+        let mut allow = Allow { because, remove, set: Vec::new(), states: Vec::new(), omitted: Vec::new() };
         self.cut_out(accepted.iter().filter(|token| token.provider.forward == Forward::Strip), &mut allow);
         for token in &accepted {
             token.annotate(&mut allow);
         }
         allow.set.extend(failed.map(|header| (header, b"false".to_vec())));
         allow
+    }
+
+    /// Whether the gate may set this header, or an upstream may take it for one that the gate sets: many read `x_user`
+    /// as `x-user`.
+    fn is_managed(self, name: &str) -> bool {
+        let same = |a: u8, b: u8| a == b || (matches!(a, b'_' | b'-') && matches!(b, b'_' | b'-'));
+        let alike = |managed: &String| {
+            managed.len() == name.len() && managed.bytes().zip(name.bytes()).all(|(a, b)| same(a, b))
+        };
+        self.config.managed_headers.iter().any(alike)
     }
 
     fn cut_out<'t>(self, tokens: impl Iterator<Item = &'t Accepted<'a>>, allow: &mut Allow)

@@ -45,6 +45,27 @@ impl Default for Places {
     }
 }
 
+impl Places {
+    /// Every place of several lists, once.
+    pub fn union<'p>(lists: impl Iterator<Item = &'p Self>) -> Self {
+        let mut all = Self { headers: Vec::new(), params: Vec::new(), cookies: Vec::new() };
+        for places in lists {
+            add(&mut all.headers, &places.headers);
+            add(&mut all.params, &places.params);
+            add(&mut all.cookies, &places.cookies);
+        }
+        all
+    }
+}
+
+fn add<T: Clone + PartialEq>(all: &mut Vec<T>, more: &[T]) {
+    for item in more {
+        if !all.contains(item) {
+            all.push(item.clone());
+        }
+    }
+}
+
 /// A token, not looked at: it may be any octets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found<'r> {

@@ -119,6 +119,24 @@ fn requests_run_in_parallel_and_in_order() {
     assert_eq!(gate.upstream().received().len(), 200);
 }
 
+#[test]
+fn listeners_stand_beside_each_other() {
+    let key = Key::new(Algorithm::ES256, "key");
+    let provider = json!({ "local_jwks": { "inline_string": key_set(&[&key]).to_string() } });
+    let configuration = json!({
+        "providers": { "corp": provider },
+        "rules": [{ "match": { "prefix": "/" }, "requires": { "provider_name": "corp" } }],
+    });
+    let gate = Gate::native(&configuration).beside(Gate::open()).concurrency(1).start().unwrap();
+    let refused = gate.get("/").send();
+    assert_eq!((refused.status, refused.details()), (401, Some("jwt_authn_access_denied{Jwt_is_missing}")));
+    let passed = gate.listener(1).get("/").send();
+    assert_eq!((passed.status, passed.details()), (200, None));
+    assert_eq!(gate.upstream().take_received().len(), 1);
+    assert_eq!(gate.upstream().take_received(), []);
+    check(&gate, &key.sign(&claims()), 200);
+}
+
 fn claims() -> Value {
     json!({ "iss": "https://idp.example.com/", "sub": "alice", "exp": unix_time() + 600 })
 }

@@ -33,7 +33,7 @@ pub struct Answer {
     /// Names in lower case.
     pub headers: Vec<(String, Vec<u8>)>,
     pub body: Vec<u8>,
-    /// What the upstream received; `None` if the answer is not the upstream's.
+    /// What the upstream received; `None` if the answer is not the upstream's, or has no body.
     pub echo: Option<Echo>,
 }
 
@@ -77,6 +77,10 @@ impl Client {
             .timeout_global(Some(DEADLINE))
             .build();
         Client { agent: config.new_agent(), address }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
     }
 
     pub fn get(&self, path: &str) -> Request<'_> {
@@ -172,6 +176,11 @@ impl Answer {
         serde_json::from_slice(&self.body).unwrap_or_default()
     }
 
+    /// What `%RESPONSE_CODE_DETAILS%` says of an answer that a filter gave itself; `None` for one of the upstream.
+    pub fn details(&self) -> Option<&str> {
+        self.header(DETAILS_HEADER)
+    }
+
     /// The gate's reason, from a body of type `application/problem+json`.
     pub fn reason(&self) -> Option<String> {
         let problem = self.header("content-type")?.starts_with("application/problem+json");
@@ -199,7 +208,8 @@ impl Answer {
     fn read(response: http::Response<ureq::Body>) -> Result<Self, ureq::Error> {
         let (parts, mut body) = response.into_parts();
         let body = body.with_config().limit(BODY_LIMIT_BYTES).read_to_vec().expect("the answer is complete");
-        let echo = parts.headers.contains_key(ECHO_HEADER).then(|| Echo::parse(&body));
+        // The answer to `HEAD` has no body.
+        let echo = (parts.headers.contains_key(ECHO_HEADER) && !body.is_empty()).then(|| Echo::parse(&body));
         let headers = parts.headers.iter().map(|(name, value)| (name.to_string(), value.as_bytes().to_vec())).collect();
         Ok(Answer { status: parts.status.as_u16(), headers, body, echo })
     }
@@ -230,6 +240,8 @@ impl Echo {
     }
 }
 
+/// Envoy adds it to its own and its filters' answers, and to no other.
+pub(crate) const DETAILS_HEADER: &str = "x-testbed-details";
 /// Above what Envoy is told to accept, so that the limit that is met is Envoy's.
 const HEADERS_LIMIT_BYTES: usize = 1 << 20;
 const BODY_LIMIT_BYTES: u64 = 64 << 20;

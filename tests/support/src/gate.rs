@@ -12,27 +12,37 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use crate::client::{Client, Request};
+use crate::client::{Client, DETAILS_HEADER, Request};
 use crate::envoy::Envoy;
 use crate::plugin::plugin;
 use crate::upstream::Upstream;
 use crate::wait::{DEADLINE, PAUSE};
 
-/// A running gate. Envoy and upstream stop when it is dropped.
+/// A running gate: one Envoy with one listener or more. Envoy and upstream stop when it is dropped.
 pub struct Gate {
     envoy: Mutex<Envoy>,
     admin: Client,
-    client: Client,
-    address: SocketAddr,
+    /// One for each listener, in the order in which they were given. Never empty.
+    clients: Vec<Client>,
     upstream: Upstream,
 }
 
 /// A gate under construction.
 pub struct Builder {
-    filter: Filter,
-    carrier: Carrier,
+    listeners: Vec<Listener>,
     concurrency: usize,
     clusters: Vec<(String, SocketAddr)>,
+}
+
+struct Listener {
+    filter: Filter,
+    carrier: Carrier,
+    /// Filters between the gate and the router.
+    behind: Vec<Value>,
+    /// Absent: everything to the upstream.
+    routes: Option<Value>,
+    /// Further members of an access log line: name and format.
+    log_fields: Vec<(String, String)>,
 }
 
 /// The message that carries the plugin's configuration.
@@ -80,7 +90,15 @@ impl Gate {
     }
 
     pub fn addr(&self) -> SocketAddr {
-        self.address
+        self.client().address()
+    }
+
+    /// The client of one listener: 0 is the gate's own, the next are those [beside](Builder::beside) it.
+    ///
+    /// # Panics
+    /// If there are not so many.
+    pub fn listener(&self, number: usize) -> &Client {
+        &self.clients[number]
     }
 
     pub fn upstream(&self) -> &Upstream {
@@ -88,16 +106,16 @@ impl Gate {
     }
 
     pub fn get(&self, path: &str) -> Request<'_> {
-        self.client.get(path)
+        self.client().get(path)
     }
 
     pub fn request(&self, method: &str, path: &str) -> Request<'_> {
-        self.client.request(method, path)
+        self.client().request(method, path)
     }
 
     /// See [`Client::raw`].
     pub fn raw(&self, bytes: &[u8]) -> Vec<u8> {
-        self.client.raw(bytes)
+        self.client().raw(bytes)
     }
 
     /// Calls `request` with each of `0..count`, from as many threads with a kept-alive connection each, and returns
@@ -113,7 +131,7 @@ impl Gate {
     ) -> Vec<T> {
         let next = AtomicUsize::new(0);
         let work = || {
-            let client = Client::keeping_alive(self.address);
+            let client = Client::keeping_alive(self.addr());
             let numbers = std::iter::from_fn(|| Some(next.fetch_add(1, Ordering::Relaxed)).filter(|n| *n < count));
             numbers.map(|number| (number, request(&client, number))).collect::<Vec<_>>()
         };
@@ -186,6 +204,10 @@ impl Gate {
         log.lines().find(|line| TRAPS.iter().any(|trap| line.contains(trap))).map(str::to_owned)
     }
 
+    fn client(&self) -> &Client {
+        &self.clients[0]
+    }
+
     fn envoy(&self) -> MutexGuard<'_, Envoy> {
         self.envoy.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -193,12 +215,49 @@ impl Gate {
 
 impl Builder {
     fn new(filter: Filter) -> Self {
-        Builder { filter, carrier: Carrier::default(), concurrency: 2, clusters: Vec::new() }
+        let listener =
+            Listener { filter, carrier: Carrier::default(), behind: Vec::new(), routes: None, log_fields: Vec::new() };
+        Builder { listeners: vec![listener], concurrency: 2, clusters: Vec::new() }
     }
 
     /// How Envoy is given the plugin's configuration.
-    pub fn carrier(self, carrier: Carrier) -> Self {
-        Builder { carrier, ..self }
+    pub fn carrier(mut self, carrier: Carrier) -> Self {
+        for listener in &mut self.listeners {
+            listener.carrier = carrier;
+        }
+        self
+    }
+
+    /// Puts a filter behind the gate.
+    pub fn behind(mut self, filter: Value) -> Self {
+        for listener in &mut self.listeners {
+            listener.behind.push(filter.clone());
+        }
+        self
+    }
+
+    /// The routes of Envoy's only virtual host; by default everything goes to the cluster `upstream`.
+    pub fn routes(mut self, routes: Value) -> Self {
+        for listener in &mut self.listeners {
+            listener.routes = Some(routes.clone());
+        }
+        self
+    }
+
+    /// A further member of each line of the access log.
+    pub fn log_field(mut self, name: &str, format: &str) -> Self {
+        for listener in &mut self.listeners {
+            listener.log_fields.push((name.to_owned(), format.to_owned()));
+        }
+        self
+    }
+
+    /// Gives the same Envoy another listener with a filter of its own, in front of the same upstream: see
+    /// [`Gate::listener`].
+    pub fn beside(mut self, other: Builder) -> Self {
+        self.listeners.extend(other.listeners);
+        self.clusters.extend(other.clusters);
+        self
     }
 
     /// Envoy's worker threads: 2 unless told.
@@ -217,13 +276,87 @@ impl Builder {
     /// # Errors
     /// If Envoy refuses the configuration, its log. If Envoy or the plugin cannot be had, the reason.
     pub fn start(self) -> Result<Gate, StartError> {
-        let filter = self.http_filter()?;
+        let filters = self.listeners.iter().map(Listener::http_filter).collect::<Result<Vec<_>, String>>()?;
         let upstream = Upstream::start();
-        let bootstrap = |directory: &Path| self.bootstrap(filter, upstream.addr(), &directory.join(ACCESS_LOG));
+        let bootstrap = |directory: &Path| self.bootstrap(filters, upstream.addr(), &directory.join(ACCESS_LOG));
         let mut envoy = Envoy::start(bootstrap, self.concurrency)?;
-        let (admin, address) = wait_until_ready(&mut envoy)?;
-        let client = Client::new(address);
-        Ok(Gate { envoy: Mutex::new(envoy), admin, client, address, upstream })
+        let (admin, clients) = wait_until_ready(&mut envoy, self.listeners.len())?;
+        Ok(Gate { envoy: Mutex::new(envoy), admin, clients, upstream })
+    }
+
+    fn bootstrap(&self, filters: Vec<Option<Value>>, upstream: SocketAddr, access_log: &Path) -> Value {
+        let listeners = self.listeners.iter().zip(filters).enumerate();
+        let listeners = listeners.map(|(number, (listener, filter))| listener.bootstrap(number, filter, access_log));
+        let mut clusters = vec![cluster("upstream", upstream)];
+        clusters.extend(self.clusters.iter().map(|(name, address)| cluster(name, *address)));
+        json!({
+            "admin": { "address": socket_address(FREE_PORT) },
+            "static_resources": { "listeners": listeners.collect::<Vec<_>>(), "clusters": clusters },
+        })
+    }
+}
+
+impl Listener {
+    fn bootstrap(&self, number: usize, filter: Option<Value>, access_log: &Path) -> Value {
+        let mut filters: Vec<Value> = filter.into_iter().collect();
+        filters.extend(self.behind.iter().cloned());
+        let everything = json!([{ "match": { "prefix": "/" }, "route": { "cluster": "upstream" } }]);
+        let routes = self.routes.as_ref().unwrap_or(&everything);
+        let mut log_line = json!({
+            "status": "%RESPONSE_CODE%",
+            "details": "%RESPONSE_CODE_DETAILS%",
+            "reason": "%FILTER_STATE(wasm.claimgate_reason:PLAIN)%",
+            "method": "%REQ(:METHOD)%",
+            "path": "%REQ(:PATH)%",
+            "request_id": "%REQ(X-REQUEST-ID)%",
+        });
+        for (name, format) in &self.log_fields {
+            log_line[name] = format.as_str().into();
+        }
+        filters.push(json!({
+            "name": "router",
+            "typed_config": { "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router" },
+        }));
+        json!({
+            "name": listener_name(number),
+            "address": socket_address(FREE_PORT),
+            "filter_chains": [{ "filters": [{
+                "name": "hcm",
+                "typed_config": {
+                    "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+                    "stat_prefix": "gate",
+                    // Above 90 KB, so that hostile headers reach the filter.
+                    "max_request_headers_kb": 192,
+                    "common_http_protocol_options": { "max_headers_count": 4096 },
+                    // How long Envoy keeps a connection open that it wants to close: a second by default.
+                    "delayed_close_timeout": "0.02s",
+                    "access_log": [{
+                        "name": "file",
+                        "typed_config": {
+                            "@type": "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog",
+                            "path": access_log,
+                            "log_format": { "json_format": log_line },
+                        },
+                    }],
+                    // Only an answer of a filter's own has a reason to tell.
+                    "local_reply_config": { "mappers": [{
+                        "filter": { "status_code_filter": { "comparison": {
+                            "op": "GE",
+                            "value": { "default_value": 0, "runtime_key": "testbed.any_status" },
+                        } } },
+                        "headers_to_add": [{
+                            "header": { "key": DETAILS_HEADER, "value": "%RESPONSE_CODE_DETAILS%" },
+                        }],
+                    }] },
+                    "route_config": { "virtual_hosts": [{
+                        "name": "all",
+                        "domains": ["*"],
+                        "routes": routes,
+                    }] },
+                    "http_filters": filters,
+                },
+            }] }],
+        })
     }
 
     fn http_filter(&self) -> Result<Option<Value>, String> {
@@ -249,59 +382,6 @@ impl Builder {
                     },
                 },
             })),
-        })
-    }
-
-    fn bootstrap(&self, filter: Option<Value>, upstream: SocketAddr, access_log: &Path) -> Value {
-        let mut filters: Vec<Value> = filter.into_iter().collect();
-        filters.push(json!({
-            "name": "router",
-            "typed_config": { "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router" },
-        }));
-        let mut clusters = vec![cluster("upstream", upstream)];
-        clusters.extend(self.clusters.iter().map(|(name, address)| cluster(name, *address)));
-        json!({
-            "admin": { "address": socket_address(FREE_PORT) },
-            "static_resources": {
-                "listeners": [{
-                    "name": "gate",
-                    "address": socket_address(FREE_PORT),
-                    "filter_chains": [{ "filters": [{
-                        "name": "hcm",
-                        "typed_config": {
-                            "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
-                            "stat_prefix": "gate",
-                            // Above 90 KB, so that hostile headers reach the filter.
-                            "max_request_headers_kb": 192,
-                            "common_http_protocol_options": { "max_headers_count": 4096 },
-                            // How long Envoy keeps a connection open that it wants to close: a second by default.
-                            "delayed_close_timeout": "0.02s",
-                            "access_log": [{
-                                "name": "file",
-                                "typed_config": {
-                                    "@type": "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog",
-                                    "path": access_log,
-                                    "log_format": { "json_format": {
-                                        "status": "%RESPONSE_CODE%",
-                                        "details": "%RESPONSE_CODE_DETAILS%",
-                                        "reason": "%FILTER_STATE(wasm.claimgate_reason:PLAIN)%",
-                                        "method": "%REQ(:METHOD)%",
-                                        "path": "%REQ(:PATH)%",
-                                        "request_id": "%REQ(X-REQUEST-ID)%",
-                                    } },
-                                },
-                            }],
-                            "route_config": { "virtual_hosts": [{
-                                "name": "all",
-                                "domains": ["*"],
-                                "routes": [{ "match": { "prefix": "/" }, "route": { "cluster": "upstream" } }],
-                            }] },
-                            "http_filters": filters,
-                        },
-                    }] }],
-                }],
-                "clusters": clusters,
-            },
         })
     }
 }
@@ -342,30 +422,39 @@ impl From<String> for StartError {
 }
 
 /// Envoy picks its ports itself and tells them, so that no port is chosen twice.
-fn wait_until_ready(envoy: &mut Envoy) -> Result<(Client, SocketAddr), String> {
+fn wait_until_ready(envoy: &mut Envoy, listeners: usize) -> Result<(Client, Vec<Client>), String> {
     let deadline = Instant::now() + DEADLINE;
     while Instant::now() < deadline {
         if let Some(status) = envoy.exit_status() {
             return Err(format!("envoy has ended: {status}\n{}", envoy.log()));
         }
         if let Some(admin) = envoy.admin_address().map(Client::new)
-            && let Some(address) = listener_address(&admin)
+            && let Some(addresses) = listener_addresses(&admin, listeners)
         {
-            return Ok((admin, address));
+            return Ok((admin, addresses.into_iter().map(Client::new).collect()));
         }
         thread::sleep(PAUSE);
     }
     Err(format!("envoy is not ready after {DEADLINE:?}\n{}", envoy.log()))
 }
 
-/// Where Envoy serves requests; `None` while it does not, or no longer.
-fn listener_address(admin: &Client) -> Option<SocketAddr> {
+/// Where Envoy serves requests, by the listeners' numbers; `None` while it does not, or no longer.
+fn listener_addresses(admin: &Client, listeners: usize) -> Option<Vec<SocketAddr>> {
     if admin.get("/ready").try_send().ok()?.status != 200 {
         return None;
     }
-    let listeners = admin.get("/listeners?format=json").try_send().ok()?.json();
-    let address = &listeners["listener_statuses"][0]["local_address"]["socket_address"];
-    format!("{}:{}", address["address"].as_str()?, address["port_value"]).parse().ok()
+    let known = admin.get("/listeners?format=json").try_send().ok()?.json();
+    let known = known["listener_statuses"].as_array()?;
+    let address = |number| {
+        let listener = known.iter().find(|listener| listener["name"] == listener_name(number))?;
+        let address = &listener["local_address"]["socket_address"];
+        format!("{}:{}", address["address"].as_str()?, address["port_value"]).parse().ok()
+    };
+    (0..listeners).map(address).collect()
+}
+
+fn listener_name(number: usize) -> String {
+    format!("gate-{number}")
 }
 
 fn cluster(name: &str, address: SocketAddr) -> Value {

@@ -36,6 +36,11 @@ impl Upstream {
     pub fn received(&self) -> Vec<Received> {
         self.received.lock().expect("no handler panics").clone()
     }
+
+    /// Everything received since the last call, in order of arrival.
+    pub fn take_received(&self) -> Vec<Received> {
+        std::mem::take(&mut self.received.lock().expect("no handler panics"))
+    }
 }
 
 /// Marks an answer as the upstream's own, so that a client never takes a body of the gate for an echo.

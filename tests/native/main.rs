@@ -1,0 +1,10 @@
+//! The core, natively and through its public API: most tests are here, and none takes a second.
+
+mod gate;
+
+mod claims;
+mod config;
+mod decide;
+mod keystore;
+mod reply;
+mod requirements;
