@@ -19,7 +19,7 @@ use ureq::http;
 
 #[test]
 fn the_front_page_tells_the_truth() {
-    assert_eq!(check("README.md"), ["envoy.yaml"]);
+    assert_eq!(check("README.md"), ["envoy.yaml", "scopes.yaml"]);
 }
 
 #[test]
