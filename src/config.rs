@@ -40,6 +40,8 @@ pub struct Config {
     pub preflight: Preflight,
     /// What a rejection shows.
     pub error_format: ErrorFormat,
+    /// The path at which the gate answers with the state of its key sets.
+    pub status_path: Option<String>,
     /// Every header that the gate may set, in lower case: removed from each request before anything else.
     pub managed_headers: Vec<String>,
 }
@@ -252,6 +254,13 @@ impl Config {
                 RawErrorFormat::ProblemJson => ErrorFormat::ProblemJson,
                 RawErrorFormat::Text => ErrorFormat::Text,
                 RawErrorFormat::None => ErrorFormat::NoBody,
+            },
+            status_path: match raw.status_path {
+                Some(path) if !path.starts_with('/') || path.contains(['?', '#']) => {
+                    let message = format!("found `{path}`, a path such as `/claimgate/status` was expected");
+                    return Err(ConfigError::new("status_path", message));
+                }
+                path => path,
             },
             managed_headers,
         };

@@ -13,7 +13,7 @@ use crate::config::{
 };
 use crate::extract::{Found, Place, extract, without_cookies, without_params};
 use crate::jws::{Algorithm, UnverifiedJws};
-use crate::keystore::{Hint, IssuerId, KeyStore, Lookup};
+use crate::keystore::{Hint, IssuerId, KeyStore, Lookup, Want};
 use crate::limits::CLAIM_HEADER_BYTES;
 use crate::policy::Extra;
 use crate::rejection::{Reason, Violation};
@@ -94,10 +94,12 @@ impl Rejection {
 }
 
 /// What a decision waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Need {
     /// The issuer whose keys are needed.
     pub keys: IssuerId,
+    /// What is wanted of them.
+    pub want: Want,
 }
 
 impl Need {
@@ -315,7 +317,7 @@ impl<'a> Court<'a, '_> {
                     Some(provider) => self.try_provider(provider, extra, examine),
                     // A place that does not exist cannot be compiled; should it ever be, nobody gets through.
                     None => Outcome::Violated(
-                        Need { keys: IssuerId(*provider) }.into_rejection("no such provider"),
+                        Need { keys: IssuerId(*provider), want: Want::Set }.into_rejection("no such provider"),
                         Trial::default(),
                     ),
                 }
@@ -357,8 +359,16 @@ impl<'a> Court<'a, '_> {
     }
 
     /// The first child that is satisfied. `allow_missing` and `allow_missing_or_failed` beside others are no
-    /// requirements of their own: they say what becomes of a request that satisfies none of the others.
+    /// requirements of their own: they say what becomes of a request that satisfies none of the others. Without others,
+    /// the more lenient one is what it is alone.
     fn any(self, children: &'a [Requirement]) -> Outcome<'a> {
+        let is_failed = |child: &&Requirement| matches!(child, Requirement::AllowMissingOrFailed);
+        let is_missing = |child: &&Requirement| matches!(child, Requirement::AllowMissing);
+        if children.iter().all(|child| is_failed(&child) || is_missing(&child)) {
+            let lenient = children.iter().find(is_failed).or_else(|| children.first());
+            return lenient
+                .map_or_else(|| self.first(std::iter::empty()), |child| self.hear(child, Examine::UpToIssuer));
+        }
         let (mut missing, mut failed) = (false, false);
         let tokens = children.iter().filter(|child| match child {
             Requirement::AllowMissing => {
@@ -404,7 +414,7 @@ impl<'a> Court<'a, '_> {
         match (waiting, violated) {
             (Some(waiting), _) => waiting,
             (None, Some((rejection, trial))) => Outcome::Violated(rejection, trial),
-            // Nothing but `allow_missing` and its like was asked for.
+            // A list of requirements is never empty; should it ever be, nobody gets through.
             (None, None) => {
                 let violation = Violation::new(Reason::HeaderMissing, "the request holds no token that is looked at");
                 Outcome::Violated(Rejection { violations: vec![violation], retry_after: None }, Trial::default())
@@ -452,19 +462,23 @@ impl<'a> Court<'a, '_> {
             match self.state.keys.lookup(provider.keys, hint, self.now) {
                 Lookup::Keys(found) => keys = Some((alg, found)),
                 Lookup::None(none) => violations.push(no_candidate(none, hint.kid.is_some())),
-                Lookup::Await if violations.is_empty() => {
-                    return Outcome::Waiting(Need { keys: provider.keys }, trial);
+                Lookup::Await(want) if violations.is_empty() => {
+                    return Outcome::Waiting(Need { keys: provider.keys, want }, trial);
                 }
                 Lookup::Unavailable { retry_after: wait } if violations.is_empty() => {
                     retry_after = Some(wait.max(Duration::from_secs(1)));
                     violations.push(Violation::new(Reason::JwksUnavailable, "the issuer's keys could not be fetched"));
                 }
-                Lookup::Await | Lookup::Unavailable { .. } => {}
+                Lookup::Await(_) | Lookup::Unavailable { .. } => {}
             }
         }
         let verified = keys.map(|(alg, keys)| VerifiedJws::verify(&jws, alg, &keys, self.crypto));
         match verified {
             None => violations.extend(provider.policy.check(&claimed, extra, self.now)),
+            // The key may have been replaced under the same name.
+            Some(None) if violations.is_empty() && self.state.keys.may_look(provider.keys, self.now) => {
+                return Outcome::Waiting(Need { keys: provider.keys, want: Want::Look }, trial);
+            }
             Some(None) => {
                 trial.signature = SignatureStage::Fail;
                 violations
@@ -652,6 +666,8 @@ fn header_text(claims: &ClaimsSet<'_, Verified>, header: &ClaimHeader) -> Option
     let json = || claims.text_at(&header.path).ok_or("the claim cannot be read");
     Some(match (claims.at(&header.path)?, header.format) {
         (Value::Null, _) => return None,
+        // As in `jwt_authn`, nothing to say is no header.
+        (Value::String(text), _) if text.is_empty() => return None,
         (Value::String(text), _) => Ok(text.clone()),
         (Value::Bool(value), _) => Ok(value.to_string()),
         (Value::Number(_), _) => json(),

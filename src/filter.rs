@@ -2,8 +2,11 @@
 
 mod host;
 mod local_reply;
+mod sharing;
 
 use std::cell::RefCell;
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher as _, Hasher as _};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -12,14 +15,15 @@ use proxy_wasm::types::{Action, ContextType, LogLevel};
 
 use crate::config::{Config, ErrorFormat};
 use crate::decide::{Decision, Need, Rejection, State, decide, explain};
-use crate::keystore::{Event, Fetch, FetchId, IssuerId, KeyStore, Response, Source, skipped};
-use crate::observe::{Line, LogGate, event_line, omitted_line, rejection_line};
+use crate::keystore::{Event, Fetch, IssuerId, KeyStore, Response, Source, Want, skipped};
+use crate::observe::{Line, LogGate, event_line, omitted_line, rejection_line, status};
 use crate::parking::{Parked, Parking};
-use crate::reply::{Effects, reject, reply};
+use crate::reply::{Effects, LocalReply, json_reply, reject, reply};
 use crate::request::Request;
 use crate::signature::Portable;
 use crate::time::UnixTime;
 use host::Host;
+use sharing::Sharing;
 
 /// How often the key store is looked after. Hosts allow one period in a plugin's life, Envoy more.
 const TICK: Duration = Duration::from_millis(200);
@@ -45,7 +49,8 @@ struct Gate {
     log_gate: LogGate,
     host: Option<Host>,
     /// Fetches under way, by the host's name for the callout.
-    callouts: Vec<(u32, FetchId)>,
+    callouts: Vec<(u32, Fetch)>,
+    sharing: Sharing,
 }
 
 /// What is to be done to one request, once nothing is borrowed any more.
@@ -84,11 +89,12 @@ impl Gate {
     fn new(config: Config, sources: Vec<Source>, now: UnixTime) -> Self {
         Self {
             config,
-            state: State { keys: KeyStore::new(sources, now) },
+            state: State { keys: KeyStore::new(sources, random(), now) },
             parking: Parking::default(),
             log_gate: LogGate::default(),
             host: None,
             callouts: Vec::new(),
+            sharing: Sharing::new(random()),
         }
     }
 
@@ -108,6 +114,12 @@ impl Gate {
             Decision::Await(_) => Vec::new(),
         };
         Verdict { host, effects: reply(request, &self.config, &decision), lines }
+    }
+
+    /// The gate's own answer, if this request asks for it.
+    fn status(&self, request: &Request, now: UnixTime) -> Option<LocalReply> {
+        let path = self.config.status_path.as_ref()?;
+        (request.path() == path.as_bytes()).then(|| json_reply(status(&self.config, &self.state.keys, now)))
     }
 
     /// Refuses a request that cannot wait for keys, or not any longer.
@@ -133,17 +145,58 @@ impl Gate {
             return Vec::new();
         };
         let (_, fetch) = self.callouts.swap_remove(place);
-        self.state.keys.handle_response(fetch, host::response(body_size), now)
+        let events = self.state.keys.handle_response(fetch.id, host::response(body_size), now);
+        self.sharing.publish(&self.state.keys, fetch.issuer);
+        events
+    }
+
+    /// Ends what took too long and takes over what other workers learnt: what happened, and whose waiting has ended.
+    fn catch_up(&mut self, now: UnixTime) -> (Vec<Event>, Vec<IssuerId>) {
+        let mut events = Vec::new();
+        let mut ended = Vec::new();
+        for issuer in self.state.keys.remote_issuers() {
+            let was_fetching = self.state.keys.is_fetching(issuer);
+            events.extend(self.sharing.sync(&mut self.state.keys, issuer, now));
+            if was_fetching && !self.state.keys.is_fetching(issuer) {
+                ended.push(issuer);
+            }
+        }
+        events.extend(self.state.keys.handle_timeout(now));
+        (events, ended)
+    }
+
+    /// Starts the fetches that are due and that no other worker makes.
+    fn fetch(&mut self, now: UnixTime) -> Vec<Event> {
+        let mut events = Vec::new();
+        // NGINX leaks a connection for each root callout beside another: there they go one by one. Which host it is may
+        // not be known yet, so the first fetches go one by one everywhere.
+        while self.host == Some(Host::Envoy) || self.callouts.is_empty() {
+            let Some(fetch) = self.state.keys.poll_fetch(now) else { break };
+            if self.sharing.lease(&self.state.keys, &fetch) {
+                events.extend(self.dispatch(fetch, now));
+            } else {
+                self.state.keys.handle_busy(fetch.id);
+                events.extend(self.sharing.sync(&mut self.state.keys, fetch.issuer, now));
+                if !self.state.keys.is_fetching(fetch.issuer) {
+                    break;
+                }
+            }
+        }
+        events
     }
 
     /// Sends a fetch out from the active context. A host that cannot send it has answered: failed.
-    fn dispatch(&mut self, fetch: &Fetch, now: UnixTime) -> Vec<Event> {
-        match host::dispatch(fetch) {
+    fn dispatch(&mut self, fetch: Fetch, now: UnixTime) -> Vec<Event> {
+        match host::dispatch(&fetch) {
             Some(callout) => {
-                self.callouts.push((callout, fetch.id));
+                self.callouts.push((callout, fetch));
                 Vec::new()
             }
-            None => self.state.keys.handle_response(fetch.id, Response::Failed, now),
+            None => {
+                let events = self.state.keys.handle_response(fetch.id, Response::Failed, now);
+                self.sharing.publish(&self.state.keys, fetch.issuer);
+                events
+            }
         }
     }
 
@@ -155,15 +208,6 @@ impl Gate {
 }
 
 impl Root {
-    /// Whose waiting ended with these events.
-    fn ended(events: &[Event]) -> Vec<IssuerId> {
-        let issuer = |event: &Event| match event {
-            Event::Fetched { issuer, .. } | Event::Failed { issuer, .. } => Some(*issuer),
-            _ => None,
-        };
-        events.iter().filter_map(issuer).collect()
-    }
-
     /// Decides again on the requests that waited for these issuers.
     fn wake(&self, issuers: &[IssuerId], now: UnixTime) {
         let ready = self.with_gate(|gate| -> Vec<_> {
@@ -189,6 +233,7 @@ impl Root {
             // Another set is still to come.
             Done::Waits(_, need) => {
                 let refused = self.with_gate(|gate| {
+                    gate.state.keys.want(need.keys, &need.want, now);
                     let parks = gate.parking.park(parked.waiting_for(need.keys));
                     (!parks).then(|| gate.give_up(&request, need, TOO_MANY, now))
                 });
@@ -200,6 +245,11 @@ impl Root {
     fn with_gate<T>(&self, act: impl FnOnce(&mut Gate) -> T) -> Option<T> {
         with_gate(&self.gate, act)
     }
+}
+
+/// A number that differs from worker to worker.
+fn random() -> u64 {
+    RandomState::new().build_hasher().finish()
 }
 
 const TOO_MANY: &str = "the issuer's keys are being fetched and too many requests wait for them";
@@ -220,7 +270,8 @@ impl Context for Root {
             gate.write(&events);
             events
         });
-        self.wake(&Self::ended(&events.unwrap_or_default()), now);
+        let ended: Vec<IssuerId> = events.unwrap_or_default().iter().filter_map(Event::ends_waiting_for).collect();
+        self.wake(&ended, now);
     }
 }
 
@@ -238,7 +289,9 @@ impl RootContext for Root {
                         Source::Remote(_) => Vec::new(),
                     })
                     .collect();
-                let gate = Gate::new(config, sources, now);
+                let mut gate = Gate::new(config, sources, now);
+                // What another worker, or the configuration before this one, knows already need not be fetched again.
+                let _known = gate.sharing.join(&mut gate.state.keys, now);
                 gate.write(&events);
                 self.gate = Rc::new(RefCell::new(Some(gate)));
                 host::tick_every(TICK);
@@ -253,20 +306,14 @@ impl RootContext for Root {
 
     fn on_tick(&mut self) {
         let now = host::now();
-        let events = self.with_gate(|gate| {
-            let mut events = gate.state.keys.handle_timeout(now);
-            // NGINX leaks a connection for each root callout beside another: there they go one by one. Which host it
-            // is may not be known yet, so the first fetches go one by one everywhere.
-            while gate.host == Some(Host::Envoy) || gate.callouts.is_empty() {
-                let Some(fetch) = gate.state.keys.poll_fetch(now) else {
-                    break;
-                };
-                events.extend(gate.dispatch(&fetch, now));
-            }
+        let ended = self.with_gate(|gate| {
+            let (mut events, mut ended) = gate.catch_up(now);
+            events.extend(gate.fetch(now));
             gate.write(&events);
-            events
+            ended.extend(events.iter().filter_map(Event::ends_waiting_for));
+            ended
         });
-        self.wake(&Self::ended(&events.unwrap_or_default()), now);
+        self.wake(&ended.unwrap_or_default(), now);
         let overdue = self.with_gate(|gate| {
             let overdue = gate.parking.take_overdue(now);
             if gate.host == Some(Host::Envoy) && gate.parking.is_empty() {
@@ -275,7 +322,7 @@ impl RootContext for Root {
             overdue
         });
         for parked in overdue.unwrap_or_default() {
-            let need = Need { keys: parked.issuer };
+            let need = Need { keys: parked.issuer, want: Want::Set };
             self.settle(parked, now, |gate, request| gate.give_up(request, need, TOO_LONG, now));
         }
     }
@@ -302,7 +349,12 @@ impl HttpContext for Stream {
         let now = host::now();
         let Some(host) = with_gate(&self.gate, Gate::host) else { return self.no_gate() };
         let request = host.request();
-        let Some(verdict) = with_gate(&self.gate, |gate| gate.decide(&request, now)) else { return self.no_gate() };
+        let Some(verdict) = with_gate(&self.gate, |gate| match gate.status(&request, now) {
+            Some(status) => Verdict { host, effects: Effects::Reply(status), lines: Vec::new() },
+            None => gate.decide(&request, now),
+        }) else {
+            return self.no_gate();
+        };
         match verdict.carry_out() {
             Done::Passes => Action::Continue,
             Done::Answered => Action::Pause,
@@ -323,6 +375,7 @@ impl Stream {
             Host::Envoy => {
                 let context_id = self.context_id;
                 let refused = with_gate(&self.gate, |gate| {
+                    gate.state.keys.want(need.keys, &need.want, now);
                     if gate.parking.park(Parked::new(context_id, need.keys, now)) {
                         host::tick_every(TICK_WHILE_PARKED);
                         return None;
@@ -334,8 +387,9 @@ impl Stream {
             // No other context can wake this request: it makes the fetch itself, or does not wait.
             Host::Nginx => {
                 let started = with_gate(&self.gate, |gate| {
+                    gate.state.keys.want(need.keys, &need.want, now);
                     let fetch = gate.state.keys.poll_fetch(now)?;
-                    let events = gate.dispatch(&fetch, now);
+                    let events = gate.dispatch(fetch, now);
                     gate.write(&events);
                     events.is_empty().then_some(())
                 });
@@ -350,7 +404,7 @@ impl Stream {
 
     /// There is no configuration, so nothing passes.
     fn no_gate(&self) -> Action {
-        let rejection = Need { keys: IssuerId(0) }.into_rejection("the gate has no configuration");
+        let rejection = Need { keys: IssuerId(0), want: Want::Set }.into_rejection("the gate has no configuration");
         let host = Host::detect();
         host.reply(&reject(&host.request(), ErrorFormat::NoBody, &rejection));
         Action::Pause
@@ -367,7 +421,7 @@ impl Context for Stream {
             gate.write(&events);
             let verdict = gate.decide(&request, now);
             match (&verdict.effects, self.own_fetch.take()) {
-                (Effects::Park(need), _) => gate.give_up(&request, *need, NOT_HERE, now),
+                (Effects::Park(need), _) => gate.give_up(&request, need.clone(), NOT_HERE, now),
                 _ => verdict,
             }
         });

@@ -65,6 +65,21 @@ impl fmt::Debug for KeyMaterial {
 }
 
 impl KeyMaterial {
+    /// The JSON whose hash is the key's thumbprint (RFC 7638 §3.2); nothing for a secret.
+    pub fn required_members(&self) -> Option<String> {
+        let encode = |octets: &[u8]| URL_SAFE_NO_PAD.encode(octets);
+        match self {
+            Self::Rsa { n, e } => Some(format!(r#"{{"e":"{}","kty":"RSA","n":"{}"}}"#, encode(e), encode(n))),
+            Self::Ec { crv, point } => {
+                let (x, y) = point.get(1..)?.split_at_checked(crv.coordinate_bytes())?;
+                let (crv, x, y) = (crv.name(), encode(x), encode(y));
+                Some(format!(r#"{{"crv":"{crv}","kty":"EC","x":"{x}","y":"{y}"}}"#))
+            }
+            Self::Ed25519(x) => Some(format!(r#"{{"crv":"Ed25519","kty":"OKP","x":"{}"}}"#, encode(x))),
+            Self::Oct(_) => None,
+        }
+    }
+
     /// The key's `kty`.
     pub const fn kty(&self) -> &'static str {
         match self {
@@ -84,6 +99,13 @@ pub enum Curve {
 }
 
 impl Curve {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::P256 => "P-256",
+            Self::P384 => "P-384",
+        }
+    }
+
     const fn coordinate_bytes(self) -> usize {
         match self {
             Self::P256 => 32,

@@ -2,16 +2,30 @@
 //!
 //! A state machine without I/O. The caller carries out what [`KeyStore::poll_fetch`] asks for, hands the answer to
 //! [`KeyStore::handle_response`], and calls [`KeyStore::handle_timeout`] when [`KeyStore::poll_timeout`] says so.
-//! After each of these, and after [`KeyStore::want`], `poll_fetch` and `poll_timeout` may have something new to say.
+//! After each of these, and after [`KeyStore::want`] and [`KeyStore::adopt`], `poll_fetch` and `poll_timeout` may have
+//! something new to say.
+//!
+//! Three budgets keep an issuer from being hammered, and none of them can starve another: refreshes are scheduled,
+//! unknown `kid`s have `min_refetch_interval`, and signatures that fail [`LOOK_INTERVAL`].
 
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::time::Duration;
 
-use crate::jwk::JwkSetError;
+use crate::jwk::{JwkSetError, SkippedKey};
 use crate::jws::Algorithm;
-use crate::limits::{BACKOFF_MAX, FETCH_GRACE};
-use crate::signature::{KeySet, NoCandidate, VerifyingKey};
+use crate::limits::{
+    FETCH_GRACE, FRESH_MAX, FRESH_MIN, LOOK_INTERVAL, PAUSE_MAX, REFETCH_BURST, UNKNOWN_KID_BYTES, UNKNOWN_KID_FOR,
+    UNKNOWN_KIDS,
+};
+use crate::signature::{KeySet, NoCandidate, VerifyingKey, digest};
 use crate::time::UnixTime;
+
+mod http;
+mod shared;
+
+use http::Caching;
+pub use shared::{SharedSet, SharedState};
 
 /// Where the keys of one issuer come from.
 #[derive(Debug)]
@@ -19,27 +33,25 @@ pub enum Source {
     /// From the configuration itself.
     Inline(KeySet),
     /// From a document that is fetched.
-    Remote(Remote),
+    Remote(Box<Remote>),
 }
 
 /// How to fetch a key set, and how long it serves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Remote {
-    /// The host's name for where to send the request: a cluster in Envoy, `host:port` in NGINX.
-    pub cluster: String,
-    /// `http` or `https`.
-    pub scheme: String,
-    /// Host and port of the URI.
-    pub authority: String,
-    /// Path and query of the URI.
-    pub path: String,
+    /// Where the key set is; with `discovery`, where the metadata is that tells.
+    pub address: Address,
+    /// How the key set is found through the issuer's metadata.
+    pub discovery: Option<Discovery>,
     /// How long one fetch may take.
     pub timeout: Duration,
-    /// How long a set is fresh.
+    /// How long a set is fresh, if the answer does not say.
     pub cache_duration: Duration,
     /// How long an expired set goes on serving while refreshes fail.
     pub stale_for: Duration,
-    /// The pause after a first failed fetch; it doubles with each further failure.
+    /// Least time between two fetches for unknown `kid`s, after a burst of two.
+    pub min_refetch_interval: Duration,
+    /// The pause after a first failed fetch; its upper bound doubles with each further failure.
     pub first_pause: Duration,
     /// The longest pause between two attempts.
     pub longest_pause: Duration,
@@ -49,8 +61,30 @@ pub struct Remote {
     pub max_keys: usize,
 }
 
+/// Something that can be fetched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Address {
+    /// The host's name for where to send the request: a cluster in Envoy, `host:port` in NGINX.
+    pub cluster: String,
+    /// `http` or `https`.
+    pub scheme: String,
+    /// Host and port of the URI.
+    pub authority: String,
+    /// Path and query of the URI.
+    pub path: String,
+}
+
+/// The issuer's metadata (RFC 8414, OpenID Connect Discovery 1.0).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Discovery {
+    /// What the metadata must name as `issuer` (RFC 8414 §3.3).
+    pub issuer: String,
+    /// The clusters that lead to other hosts than that of the metadata.
+    pub clusters: BTreeMap<String, String>,
+}
+
 /// Names one issuer's entry in the store: its place in the list the store was made of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct IssuerId(pub usize);
 
 /// Names one fetch.
@@ -64,8 +98,12 @@ pub struct Fetch {
     pub id: FetchId,
     /// Whose keys these are.
     pub issuer: IssuerId,
-    /// What to fetch.
-    pub remote: Remote,
+    /// Where to send it.
+    pub address: Address,
+    /// Header lines that make it conditional (RFC 9110 §13).
+    pub headers: Vec<(&'static str, String)>,
+    /// How long it may take.
+    pub timeout: Duration,
 }
 
 /// What came back.
@@ -75,6 +113,8 @@ pub enum Response {
     Answered {
         /// Its status code.
         status: u16,
+        /// Its header lines, names in lower case.
+        headers: Vec<(String, Vec<u8>)>,
         /// Its body.
         body: Vec<u8>,
     },
@@ -98,13 +138,24 @@ pub enum Lookup<'s> {
     Keys(Vec<&'s VerifyingKey>),
     /// There is a key set, and no key in it for this token.
     None(NoCandidate),
-    /// A fetch is under way or due: ask again when it has ended.
-    Await,
-    /// There is no key set, and none will come before `retry_after` has passed.
+    /// A fetch is under way, due or permitted: say what is wanted, and ask again when it has ended.
+    Await(Want),
+    /// It cannot be told whether there is a key, and will not be before `retry_after` has passed.
     Unavailable {
         /// Until the next attempt.
         retry_after: Duration,
     },
+}
+
+/// What a request waits for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Want {
+    /// A first key set.
+    Set,
+    /// A key of this name.
+    Kid(String),
+    /// A look whether a key has changed under its name, or without one.
+    Look,
 }
 
 /// What happened to a key set: one line in the log each.
@@ -116,6 +167,11 @@ pub enum Event {
         issuer: IssuerId,
         /// Names of the keys that verify; a key without a name is an empty string.
         kids: Vec<String>,
+    },
+    /// What was there is still what the issuer publishes.
+    Unchanged {
+        /// Whose.
+        issuer: IssuerId,
     },
     /// A key that was not there before.
     KeyAdded {
@@ -153,11 +209,26 @@ pub enum Event {
         /// Whether a key set serves meanwhile.
         serving: bool,
     },
+    /// The key set is older than the issuer wants it to be and serves on, because no newer one can be had.
+    Stale {
+        /// Whose.
+        issuer: IssuerId,
+    },
     /// The key set became too old to serve.
     Expired {
         /// Whose.
         issuer: IssuerId,
     },
+}
+
+impl Event {
+    /// Whose waiting ends with this event.
+    pub const fn ends_waiting_for(&self) -> Option<IssuerId> {
+        match self {
+            Self::Fetched { issuer, .. } | Self::Unchanged { issuer } | Self::Failed { issuer, .. } => Some(*issuer),
+            _ => None,
+        }
+    }
 }
 
 /// Why a fetch brought no key set.
@@ -171,6 +242,8 @@ pub enum FetchError {
     Document(JwkSetError),
     /// A JWK Set in which no key can be used.
     NoUsableKey,
+    /// Metadata that cannot be followed; why.
+    Metadata(&'static str),
 }
 
 impl fmt::Display for FetchError {
@@ -180,6 +253,7 @@ impl fmt::Display for FetchError {
             Self::Status(status) => write!(f, "status {status}, 200 was expected"),
             Self::Document(error) => error.fmt(f),
             Self::NoUsableKey => f.write_str("no usable key in the set"),
+            Self::Metadata(why) => write!(f, "the issuer's metadata: {why}"),
         }
     }
 }
@@ -189,6 +263,7 @@ impl fmt::Display for FetchError {
 pub struct KeyStore {
     entries: Vec<Entry>,
     fetches: u64,
+    random: Random,
 }
 
 #[derive(Debug)]
@@ -197,43 +272,132 @@ struct Entry {
     /// Absent for inline sources, whose set never changes.
     fetched: Option<Fetched>,
     in_flight: Option<InFlight>,
+    /// Where the metadata says that the key set is, while a refresh is between the two.
+    discovered: Option<Address>,
     next_attempt: UnixTime,
     failures: u32,
+    last_error: Option<FetchError>,
+    refetches: Budget,
+    looked: Option<UnixTime>,
+    wants_look: bool,
+    wanted: Vec<String>,
+    /// Names that no key had when the issuer was last asked, and until when that is believed.
+    unknown: VecDeque<(String, UnixTime)>,
+    generation: u64,
+    told_stale: bool,
 }
 
 #[derive(Debug)]
 struct Fetched {
     set: KeySet,
+    body: Vec<u8>,
     at: UnixTime,
+    fresh_for: Duration,
+    validators: Caching,
 }
 
 #[derive(Debug)]
 struct InFlight {
-    id: FetchId,
+    /// Nothing: another worker fetches.
+    id: Option<FetchId>,
     deadline: UnixTime,
 }
 
+/// How often unknown `kid`s may cause a fetch: a burst, then one each interval.
+#[derive(Clone, Copy, Debug)]
+struct Budget {
+    left: u32,
+    refilled: UnixTime,
+}
+
+impl Budget {
+    fn refill(self, interval: Duration, now: UnixTime) -> Self {
+        let intervals = now.since(self.refilled).as_nanos().checked_div(interval.as_nanos()).unwrap_or_default();
+        let intervals = u32::try_from(intervals).unwrap_or(u32::MAX);
+        if intervals == 0 {
+            return self;
+        }
+        let refilled = self.refilled.after(interval.saturating_mul(intervals));
+        Self { left: self.left.saturating_add(intervals).min(REFETCH_BURST), refilled }
+    }
+}
+
+/// Pseudo-random numbers for jitter; nothing secret depends on them (SplitMix64).
+#[derive(Debug)]
+struct Random(u64);
+
+impl Random {
+    /// A duration from `least` up to `most`.
+    fn between(&mut self, least: Duration, most: Duration) -> Duration {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^= z >> 31;
+        let share = f64::from(u32::try_from(z >> 32).unwrap_or_default()) / f64::from(u32::MAX);
+        least.saturating_add(most.saturating_sub(least).mul_f64(share))
+    }
+}
+
 impl KeyStore {
-    /// A store of these sources, in which every remote set is due to be fetched at `now`.
-    pub fn new(sources: impl IntoIterator<Item = Source>, now: UnixTime) -> Self {
-        let entry = |source| Entry { source, fetched: None, in_flight: None, next_attempt: now, failures: 0 };
-        Self { entries: sources.into_iter().map(entry).collect(), fetches: 0 }
+    /// A store of these sources, in which every remote set is due to be fetched at `now`. `seed` makes the jitter of one
+    /// instance differ from that of another.
+    pub fn new(sources: impl IntoIterator<Item = Source>, seed: u64, now: UnixTime) -> Self {
+        let entry = |source| Entry {
+            source,
+            fetched: None,
+            in_flight: None,
+            discovered: None,
+            next_attempt: now,
+            failures: 0,
+            last_error: None,
+            refetches: Budget { left: REFETCH_BURST, refilled: now },
+            looked: None,
+            wants_look: false,
+            wanted: Vec::new(),
+            unknown: VecDeque::new(),
+            generation: 0,
+            told_stale: false,
+        };
+        Self { entries: sources.into_iter().map(entry).collect(), fetches: 0, random: Random(seed) }
     }
 
     /// The keys for a token of this issuer.
     pub fn lookup(&self, issuer: IssuerId, hint: Hint<'_>, now: UnixTime) -> Lookup<'_> {
-        let Some(entry) = self.entries.get(issuer.0) else {
-            return Lookup::Unavailable { retry_after: BACKOFF_MAX };
-        };
-        match entry.set(now) {
-            Some(set) => match set.candidates(hint.kid, hint.alg) {
-                Ok(keys) => Lookup::Keys(keys),
-                Err(none) => Lookup::None(none),
-            },
+        let Some(entry) = self.entries.get(issuer.0) else { return Lookup::Unavailable { retry_after: PAUSE_MAX } };
+        match entry.set(now).map(|set| set.candidates(hint.kid, hint.alg)) {
+            Some(Ok(keys)) => Lookup::Keys(keys),
+            Some(Err(NoCandidate::Unknown)) => entry.unknown(hint.kid, now),
+            Some(Err(none)) => Lookup::None(none),
             // A failed fetch moves the next attempt into the future, so that waiting ends.
-            None if entry.in_flight.is_some() || entry.next_attempt <= now => Lookup::Await,
-            None => Lookup::Unavailable { retry_after: entry.next_attempt.since(now) },
+            None if entry.in_flight.is_some() || entry.next_attempt <= now => Lookup::Await(Want::Set),
+            None => entry.unavailable(now),
         }
+    }
+
+    /// Whether it is worth while, and permitted, to ask the issuer again because a signature does not verify: a key may
+    /// have been replaced under the same name, or without one.
+    pub fn may_look(&self, issuer: IssuerId, now: UnixTime) -> bool {
+        self.entries.get(issuer.0).is_some_and(|entry| entry.may_look(now))
+    }
+
+    /// Notes what a request waits for.
+    pub fn want(&mut self, issuer: IssuerId, want: &Want, now: UnixTime) {
+        let Some(entry) = self.entries.get_mut(issuer.0) else { return };
+        match want {
+            Want::Set => {}
+            Want::Look => entry.wants_look |= entry.may_look(now),
+            Want::Kid(kid) => {
+                if entry.wanted.len() < UNKNOWN_KIDS && !entry.wanted.contains(kid) {
+                    entry.wanted.push(kid.clone());
+                }
+            }
+        }
+    }
+
+    /// Whether a fetch for this issuer is under way, here or at another worker.
+    pub fn is_fetching(&self, issuer: IssuerId) -> bool {
+        self.entries.get(issuer.0).is_some_and(|entry| entry.in_flight.is_some())
     }
 
     /// The key set of an issuer, if there is one that may serve.
@@ -248,25 +412,40 @@ impl KeyStore {
 
     /// The next fetch to make. At most one is in flight per issuer.
     pub fn poll_fetch(&mut self, now: UnixTime) -> Option<Fetch> {
-        let due = |entry: &Entry| entry.in_flight.is_none() && entry.next_attempt <= now;
-        let (index, remote) = self.entries.iter().enumerate().find_map(|(index, entry)| match &entry.source {
-            Source::Remote(remote) if due(entry) => Some((index, remote.clone())),
-            _ => None,
-        })?;
+        let (index, entry) = self
+            .entries
+            .iter_mut()
+            .enumerate()
+            .find_map(|(index, entry)| entry.becomes_due(now).then_some((index, entry)))?;
+        let Source::Remote(remote) = &entry.source else { return None };
         self.fetches = self.fetches.saturating_add(1);
         let id = FetchId(self.fetches);
-        let deadline = now.after(remote.timeout).after(FETCH_GRACE);
-        self.entries.get_mut(index)?.in_flight = Some(InFlight { id, deadline });
-        Some(Fetch { id, issuer: IssuerId(index), remote })
+        let address = entry.discovered.clone().unwrap_or_else(|| remote.address.clone());
+        let is_metadata = remote.discovery.is_some() && entry.discovered.is_none();
+        let headers = match &entry.fetched {
+            Some(fetched) if !is_metadata => fetched.validators.conditions(),
+            _ => Vec::new(),
+        };
+        entry.in_flight = Some(InFlight { id: Some(id), deadline: now.after(remote.timeout).after(FETCH_GRACE) });
+        Some(Fetch { id, issuer: IssuerId(index), address, headers, timeout: remote.timeout })
     }
 
     /// Takes the answer to a fetch. An answer that nobody waits for any more is ignored.
     pub fn handle_response(&mut self, id: FetchId, response: Response, now: UnixTime) -> Vec<Event> {
-        let waiting = |entry: &Entry| entry.in_flight.as_ref().is_some_and(|fetch| fetch.id == id);
+        let waiting = |entry: &Entry| entry.in_flight.as_ref().is_some_and(|fetch| fetch.id == Some(id));
         let Some((index, entry)) = self.entries.iter_mut().enumerate().find(|(_, entry)| waiting(entry)) else {
             return Vec::new();
         };
-        entry.handle_response(IssuerId(index), response, now)
+        entry.handle_response(IssuerId(index), response, &mut self.random, now)
+    }
+
+    /// Takes back a fetch that was not made, because another worker makes it.
+    pub fn handle_busy(&mut self, id: FetchId) {
+        for entry in &mut self.entries {
+            if entry.in_flight.as_ref().is_some_and(|fetch| fetch.id == Some(id)) {
+                entry.in_flight = None;
+            }
+        }
     }
 
     /// When [`KeyStore::handle_timeout`] or [`KeyStore::poll_fetch`] next has something to do.
@@ -278,19 +457,57 @@ impl KeyStore {
     pub fn handle_timeout(&mut self, now: UnixTime) -> Vec<Event> {
         let mut events = Vec::new();
         for (index, entry) in self.entries.iter_mut().enumerate() {
-            if entry.in_flight.as_ref().is_some_and(|fetch| fetch.deadline <= now) {
-                events.extend(entry.handle_response(IssuerId(index), Response::Failed, now));
+            let issuer = IssuerId(index);
+            if let Some(fetch) = entry.in_flight.take_if(|fetch| fetch.deadline <= now) {
+                // Another worker's fetch that never ended is no failure of the issuer's: it may be made here now.
+                if fetch.id.is_some() {
+                    events.extend(entry.handle_response(issuer, Response::Failed, &mut self.random, now));
+                }
             }
             if entry.fetched.is_some() && entry.set(now).is_none() {
                 entry.fetched = None;
-                events.push(Event::Expired { issuer: IssuerId(index) });
+                events.push(Event::Expired { issuer });
+            } else if entry.is_stale(now) && !entry.told_stale {
+                entry.told_stale = true;
+                events.push(Event::Stale { issuer });
             }
         }
         events
     }
+
+    /// How an issuer's keys stand, for people.
+    pub fn status(&self, issuer: IssuerId, now: UnixTime) -> Option<Status<'_>> {
+        self.entries.get(issuer.0).map(|entry| entry.status(now))
+    }
+}
+
+/// How an issuer's keys stand.
+#[derive(Clone, Debug)]
+pub struct Status<'s> {
+    /// `inline`, `empty`, `fetching`, `fresh`, `stale` or `cooling_down`.
+    pub state: &'static str,
+    /// The set, if there is one that may serve.
+    pub set: Option<&'s KeySet>,
+    /// Names the set: the first 8 bytes of the SHA-256 of its document, in hexadecimal.
+    pub set_id: Option<String>,
+    /// When the set was fetched.
+    pub fetched: Option<UnixTime>,
+    /// When the set is no longer fresh.
+    pub expires: Option<UnixTime>,
+    /// When the issuer is asked next.
+    pub next_attempt: Option<UnixTime>,
+    /// What went wrong last, if the last attempt failed.
+    pub last_error: Option<&'s FetchError>,
 }
 
 impl Entry {
+    const fn remote(&self) -> Option<&Remote> {
+        match &self.source {
+            Source::Inline(_) => None,
+            Source::Remote(remote) => Some(remote),
+        }
+    }
+
     fn set(&self, now: UnixTime) -> Option<&KeySet> {
         match &self.source {
             Source::Inline(set) => Some(set),
@@ -303,49 +520,214 @@ impl Entry {
 
     /// When the fetched set stops serving.
     fn expiry(&self) -> Option<UnixTime> {
-        match (&self.source, &self.fetched) {
-            (Source::Remote(remote), Some(fetched)) => {
-                Some(fetched.at.after(remote.cache_duration).after(remote.stale_for))
-            }
-            _ => None,
+        Some(self.fetched.as_ref()?.fresh_until().after(self.remote()?.stale_for))
+    }
+
+    fn is_stale(&self, now: UnixTime) -> bool {
+        self.fetched.as_ref().is_some_and(|fetched| fetched.fresh_until() <= now)
+    }
+
+    fn unavailable(&self, now: UnixTime) -> Lookup<'_> {
+        Lookup::Unavailable { retry_after: self.next_attempt.since(now) }
+    }
+
+    /// There is a set, and no key of this name in it.
+    fn unknown(&self, kid: Option<&str>, now: UnixTime) -> Lookup<'_> {
+        let nobody = Lookup::None(NoCandidate::Unknown);
+        let (Some(remote), Some(kid)) = (self.remote(), kid) else { return nobody };
+        let is_known_unknown = self.unknown.iter().any(|(unknown, until)| unknown == kid && now < *until);
+        if is_known_unknown || kid.len() > UNKNOWN_KID_BYTES {
+            return nobody;
         }
+        if self.in_flight.is_some() || self.wanted.iter().any(|wanted| wanted == kid) {
+            return Lookup::Await(Want::Kid(kid.to_owned()));
+        }
+        // The issuer may have rotated and cannot be asked: that is no fault of the token's.
+        if self.failures > 0 {
+            return if self.next_attempt <= now {
+                Lookup::Await(Want::Kid(kid.to_owned()))
+            } else {
+                self.unavailable(now)
+            };
+        }
+        if self.refetches.refill(remote.min_refetch_interval, now).left > 0 {
+            return Lookup::Await(Want::Kid(kid.to_owned()));
+        }
+        nobody
+    }
+
+    fn may_look(&self, now: UnixTime) -> bool {
+        let (Some(remote), Some(_)) = (self.remote(), &self.fetched) else { return false };
+        let since = self.looked.map(|looked| now.since(looked));
+        // A look that is under way is waited for; and there is none while the issuer fails.
+        let is_looking = self.in_flight.is_some() && since.is_some_and(|since| since <= remote.timeout);
+        is_looking || (self.failures == 0 && since.is_none_or(|since| since >= LOOK_INTERVAL))
+    }
+
+    /// Whether a fetch is to be made now; what it costs is taken from its budget.
+    fn becomes_due(&mut self, now: UnixTime) -> bool {
+        let Some(remote) = self.remote() else { return false };
+        if self.in_flight.is_some() {
+            return false;
+        }
+        let refetches = self.refetches.refill(remote.min_refetch_interval, now);
+        if self.next_attempt <= now {
+            return true;
+        }
+        if self.failures > 0 || self.fetched.is_none() {
+            return false;
+        }
+        if self.wants_look {
+            self.wants_look = false;
+            self.looked = Some(now);
+            return true;
+        }
+        if !self.wanted.is_empty() && refetches.left > 0 {
+            self.refetches = Budget { left: refetches.left.saturating_sub(1), ..refetches };
+            return true;
+        }
+        false
     }
 
     fn timeout(&self) -> Option<UnixTime> {
-        if matches!(self.source, Source::Inline(_)) {
-            return None;
-        }
+        self.remote()?;
         let attempt = self.in_flight.as_ref().map_or(self.next_attempt, |fetch| fetch.deadline);
-        Some(self.expiry().map_or(attempt, |expiry| attempt.min(expiry)))
+        let stale = self.fetched.as_ref().filter(|_| !self.told_stale).map(Fetched::fresh_until);
+        [Some(attempt), stale, self.expiry()].into_iter().flatten().min()
     }
 
-    fn handle_response(&mut self, issuer: IssuerId, response: Response, now: UnixTime) -> Vec<Event> {
+    fn handle_response(
+        &mut self,
+        issuer: IssuerId,
+        response: Response,
+        random: &mut Random,
+        now: UnixTime,
+    ) -> Vec<Event> {
         self.in_flight = None;
-        let Source::Remote(remote) = &self.source else {
-            return Vec::new();
-        };
+        let Source::Remote(remote) = &self.source else { return Vec::new() };
+        let retry_after = http::retry_after(&response, now);
+        if let Some(discovery) = remote.discovery.as_ref().filter(|_| self.discovered.is_none()) {
+            match http::metadata(&response, discovery, &remote.address, remote.max_bytes) {
+                Ok(address) => {
+                    self.discovered = Some(address);
+                    self.next_attempt = now;
+                    return Vec::new();
+                }
+                Err(why) => return self.fail(issuer, why, retry_after, random, now),
+            }
+        }
+        self.discovered = None;
+        let validators = Caching::of(&response);
+        let fresh_for = clamp(remote, validators.lifetime(now));
+        let is_unchanged = matches!(&response, Response::Answered { status: 304, .. })
+            || matches!((&response, &self.fetched), (Response::Answered { status: 200, body, .. }, Some(fetched))
+                if fetched.body == *body);
+        if is_unchanged && let Some(fetched) = &mut self.fetched {
+            fetched.at = now;
+            fetched.fresh_for = fresh_for;
+            fetched.validators.renew(validators);
+            self.settle(random, now);
+            return vec![Event::Unchanged { issuer }];
+        }
         match read(remote, response) {
-            Ok(set) => {
-                self.failures = 0;
-                self.next_attempt = now.after(remote.cache_duration);
+            Ok((set, body)) => {
                 let events = changes(issuer, self.fetched.as_ref().map(|fetched| &fetched.set), &set);
-                self.fetched = Some(Fetched { set, at: now });
+                self.fetched = Some(Fetched { set, body, at: now, fresh_for, validators });
+                self.settle(random, now);
                 events
             }
-            Err(why) => {
-                let pause = remote.first_pause.saturating_mul(2_u32.saturating_pow(self.failures));
-                let retry_after = pause.min(remote.longest_pause);
-                self.failures = self.failures.saturating_add(1);
-                self.next_attempt = now.after(retry_after);
-                vec![Event::Failed { issuer, why, retry_after, serving: self.set(now).is_some() }]
+            Err(why) => self.fail(issuer, why, retry_after, random, now),
+        }
+    }
+
+    /// The issuer has answered.
+    fn settle(&mut self, random: &mut Random, now: UnixTime) {
+        self.failures = 0;
+        self.last_error = None;
+        self.told_stale = false;
+        self.wants_look = false;
+        self.generation = self.generation.saturating_add(1);
+        let Some(fetched) = &self.fetched else { return };
+        // 80 % of the lifetime, give or take 10 %: workers and gates that started together drift apart.
+        let (least, most) = (fetched.fresh_for.mul_f64(0.7), fetched.fresh_for.mul_f64(0.9));
+        self.next_attempt = now.after(random.between(least, most));
+        self.settle_wanted(now);
+    }
+
+    /// What was wanted and is not in the set is not asked for again so soon.
+    fn settle_wanted(&mut self, now: UnixTime) {
+        let Some(fetched) = &self.fetched else { return };
+        self.unknown.retain(|(_, until)| now < *until);
+        for kid in std::mem::take(&mut self.wanted) {
+            if fetched.set.keys().iter().any(|key| key.kid() == Some(kid.as_str())) {
+                continue;
             }
+            if self.unknown.len() >= UNKNOWN_KIDS {
+                self.unknown.pop_front();
+            }
+            self.unknown.push_back((kid, now.after(UNKNOWN_KID_FOR)));
+        }
+    }
+
+    fn fail(
+        &mut self,
+        issuer: IssuerId,
+        why: FetchError,
+        wanted_pause: Option<Duration>,
+        random: &mut Random,
+        now: UnixTime,
+    ) -> Vec<Event> {
+        let Some(remote) = self.remote() else { return Vec::new() };
+        let ceiling = remote.first_pause.saturating_mul(2_u32.saturating_pow(self.failures)).min(remote.longest_pause);
+        let pause = random.between(remote.first_pause, ceiling);
+        let retry_after = pause.max(wanted_pause.unwrap_or_default().min(PAUSE_MAX));
+        self.discovered = None;
+        self.failures = self.failures.saturating_add(1);
+        self.next_attempt = now.after(retry_after);
+        self.wanted.clear();
+        self.wants_look = false;
+        self.last_error = Some(why.clone());
+        vec![Event::Failed { issuer, why, retry_after, serving: self.set(now).is_some() }]
+    }
+
+    fn status(&self, now: UnixTime) -> Status<'_> {
+        let set = self.set(now);
+        let fetched = self.fetched.as_ref().filter(|_| set.is_some());
+        Status {
+            state: match (&self.source, set) {
+                (Source::Inline(_), _) => "inline",
+                (Source::Remote(_), Some(_)) if self.is_stale(now) => "stale",
+                (Source::Remote(_), Some(_)) => "fresh",
+                (Source::Remote(_), None) if self.in_flight.is_some() => "fetching",
+                (Source::Remote(_), None) if self.failures > 0 => "cooling_down",
+                (Source::Remote(_), None) => "empty",
+            },
+            set,
+            set_id: fetched.map(|fetched| digest(&fetched.body)),
+            fetched: fetched.map(|fetched| fetched.at),
+            expires: fetched.map(Fetched::fresh_until),
+            next_attempt: self.remote().map(|_| self.next_attempt),
+            last_error: self.last_error.as_ref(),
         }
     }
 }
 
-fn read(remote: &Remote, response: Response) -> Result<KeySet, FetchError> {
+impl Fetched {
+    fn fresh_until(&self) -> UnixTime {
+        self.at.after(self.fresh_for)
+    }
+}
+
+/// How long a set is fresh: what the answer says, else what is configured, within bounds. Who configures less than the
+/// least gets what he asked for.
+fn clamp(remote: &Remote, said: Option<Duration>) -> Duration {
+    let least = FRESH_MIN.min(remote.cache_duration);
+    said.unwrap_or(remote.cache_duration).clamp(least, FRESH_MAX)
+}
+
+fn read(remote: &Remote, response: Response) -> Result<(KeySet, Vec<u8>), FetchError> {
     let body = match response {
-        Response::Answered { status: 200, body } => body,
+        Response::Answered { status: 200, body, .. } => body,
         Response::Answered { status, .. } => return Err(FetchError::Status(status)),
         Response::Failed => return Err(FetchError::NoAnswer),
     };
@@ -354,7 +736,7 @@ fn read(remote: &Remote, response: Response) -> Result<KeySet, FetchError> {
         return Err(FetchError::Document(error));
     }
     let set = KeySet::parse(&body, remote.max_keys).map_err(FetchError::Document)?;
-    if set.keys().is_empty() { Err(FetchError::NoUsableKey) } else { Ok(set) }
+    if set.keys().is_empty() { Err(FetchError::NoUsableKey) } else { Ok((set, body)) }
 }
 
 /// What differs between the set that served and the one that serves now. Skipped keys are told when the set changes
@@ -381,7 +763,7 @@ fn changes(issuer: IssuerId, before: Option<&KeySet>, after: &KeySet) -> Vec<Eve
 /// The events of keys that cannot be used.
 pub fn skipped<'k>(
     issuer: IssuerId,
-    keys: impl Iterator<Item = &'k crate::jwk::SkippedKey> + 'k,
+    keys: impl Iterator<Item = &'k SkippedKey> + 'k,
 ) -> impl Iterator<Item = Event> + 'k {
     keys.map(move |key| Event::KeySkipped {
         issuer,

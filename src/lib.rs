@@ -59,11 +59,14 @@ pub use decide::{
 };
 pub use jwk::{JwkSetError, SkippedKey};
 pub use jws::{Algorithm, JoseHeader, UnverifiedJws};
-pub use keystore::{Event, Fetch, FetchError, FetchId, Hint, IssuerId, KeyStore, Lookup, Remote, Response, Source};
-pub use observe::{Level, Line, LogGate, event_line, omitted_line, rejection_line};
+pub use keystore::{
+    Address, Discovery, Event, Fetch, FetchError, FetchId, Hint, IssuerId, KeyStore, Lookup, Remote, Response,
+    SharedSet, SharedState, Source, Status, Want,
+};
+pub use observe::{Level, Line, LogGate, event_line, omitted_line, rejection_line, status};
 pub use parking::{Parked, Parking};
 pub use rejection::{Reason, Violation};
-pub use reply::{Effects, Forwarded, LocalReply, reject, reply};
+pub use reply::{Effects, Forwarded, LocalReply, json_reply, reject, reply};
 pub use request::{Request, RouteSetting};
 pub use signature::{Crypto, KeySet, NoCandidate, Portable, VerifiedJws, VerifyingKey};
 pub use time::UnixTime;

@@ -56,11 +56,38 @@ pub const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long after its own timeout a fetch without an answer counts as failed: the host's answer normally comes first.
 pub const FETCH_GRACE: Duration = Duration::from_secs(1);
 
-/// Pause after a first failed fetch; it doubles with each further failure.
+/// Pause after a first failed fetch; its upper bound doubles with each further failure.
 pub const BACKOFF_MIN: Duration = Duration::from_secs(1);
 
-/// Longest pause between two attempts to fetch.
+/// Longest pause between two attempts to fetch, unless the issuer asks for more.
 pub const BACKOFF_MAX: Duration = Duration::from_secs(60);
+
+/// Longest pause that an issuer may ask for with `Retry-After`.
+pub const PAUSE_MAX: Duration = Duration::from_secs(600);
+
+/// Shortest time for which a key set is fresh, whatever its answer says, unless `cache_duration` is shorter.
+pub const FRESH_MIN: Duration = Duration::from_secs(60);
+
+/// Longest time for which a key set is fresh, whatever its answer says.
+pub const FRESH_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Least time between two fetches for unknown `kid`s when `min_refetch_interval` is absent.
+pub const REFETCH_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Fetches for unknown `kid`s that may follow each other at once.
+pub const REFETCH_BURST: u32 = 2;
+
+/// Least time between two fetches because a signature does not verify.
+pub const LOOK_INTERVAL: Duration = Duration::from_secs(300);
+
+/// Unknown `kid`s remembered, and asked for at once, per issuer.
+pub const UNKNOWN_KIDS: usize = 256;
+
+/// How long a `kid` stays unknown.
+pub const UNKNOWN_KID_FOR: Duration = Duration::from_secs(60);
+
+/// Longest `kid` that is asked for, in bytes.
+pub const UNKNOWN_KID_BYTES: usize = 256;
 
 /// Most requests that wait for keys at once, per worker.
 pub const PARKED_REQUESTS: usize = 256;

@@ -15,8 +15,8 @@ mod cli {
     use std::process::ExitCode;
 
     use claimgate::{
-        Config, Decision, Explanation, KeyStore, Portable, Request, Response, SignatureStage, Source, State, UnixTime,
-        explain,
+        Config, Decision, Event, Explanation, IssuerId, KeyStore, Portable, Request, Response, SignatureStage, Source,
+        State, UnixTime, explain,
     };
     use clap::{Args, Parser, Subcommand};
     use serde_json::json;
@@ -70,6 +70,9 @@ mod cli {
         json: bool,
     }
 
+    /// Most times that a decision asks for keys: once for the set, once for a `kid`, once after a bad signature.
+    const REFETCHES: usize = 3;
+
     /// What stopped the command, for people.
     type Trouble = String;
 
@@ -93,9 +96,18 @@ mod cli {
         };
         let (config, sources) = Config::parse(&read(&arguments.config)?)
             .map_err(|error| format!("{}: {error}", arguments.config.display()))?;
-        let state = State { keys: key_store(&config, sources, &arguments.jwks, now)? };
+        let (sources, given) = key_sets(&config, sources, &arguments.jwks)?;
+        let mut state = State { keys: KeyStore::new(sources, 0, now) };
+        fetch_all(&mut state.keys, &given, now)?;
         let request = request(arguments)?;
-        let explanation = explain(&request, &config, &state, &Portable, now);
+        let mut explanation = explain(&request, &config, &state, &Portable, now);
+        // The gate would ask the issuer again for a key that it does not know: the file answers the same.
+        for _ in 0..REFETCHES {
+            let Decision::Await(need) = &explanation.decision else { break };
+            state.keys.want(need.keys, &need.want, now);
+            fetch_all(&mut state.keys, &given, now)?;
+            explanation = explain(&request, &config, &state, &Portable, now);
+        }
         let text = if arguments.json { as_json(&explanation) } else { as_text(&explanation) };
         let code = match &explanation.decision {
             Decision::Allow(_) => ALLOWED,
@@ -106,9 +118,26 @@ mod cli {
         Ok((text, code))
     }
 
-    /// A store whose fetches were answered from files; a provider without a file has no keys.
-    fn key_store(config: &Config, sources: Vec<Source>, files: &[String], now: UnixTime) -> Result<KeyStore, Trouble> {
+    /// A key set that stands in for what a provider fetches.
+    struct Given {
+        issuer: IssuerId,
+        provider: String,
+        body: Vec<u8>,
+    }
+
+    /// The sources of keys, and what was given in place of those that are fetched. A key set in a file needs no
+    /// metadata to be found.
+    fn key_sets(
+        config: &Config,
+        mut sources: Vec<Source>,
+        files: &[String],
+    ) -> Result<(Vec<Source>, Vec<Given>), Trouble> {
         let mut given = Vec::new();
+        for source in &mut sources {
+            if let Source::Remote(remote) = source {
+                remote.discovery = None;
+            }
+        }
         for file in files {
             let (name, path) =
                 file.split_once('=').ok_or_else(|| format!("--jwks {file}: PROVIDER=FILE was expected"))?;
@@ -120,21 +149,25 @@ mod cli {
             if let Some(Source::Inline(_)) = sources.get(provider.keys.0) {
                 return Err(format!("--jwks {file}: the keys of `{name}` stand in the configuration"));
             }
-            given.push((provider.keys, name, read(Path::new(path))?));
+            given.push(Given { issuer: provider.keys, provider: name.to_owned(), body: read(Path::new(path))? });
         }
-        let mut store = KeyStore::new(sources, now);
+        Ok((sources, given))
+    }
+
+    /// Answers what the store asks for from the files; a provider without a file has no keys.
+    fn fetch_all(store: &mut KeyStore, given: &[Given], now: UnixTime) -> Result<(), Trouble> {
         while let Some(fetch) = store.poll_fetch(now) {
-            let file = given.iter().find(|(issuer, ..)| *issuer == fetch.issuer);
+            let file = given.iter().find(|given| given.issuer == fetch.issuer);
             let response = match file {
-                Some((.., body)) => Response::Answered { status: 200, body: body.clone() },
+                Some(given) => Response::Answered { status: 200, headers: Vec::new(), body: given.body.clone() },
                 None => Response::Failed,
             };
             let events = store.handle_response(fetch.id, response, now);
-            if let (Some((_, name, _)), Some(claimgate::Event::Failed { why, .. })) = (file, events.first()) {
-                return Err(format!("the key set given for `{name}`: {why}"));
+            if let (Some(given), Some(Event::Failed { why, .. })) = (file, events.first()) {
+                return Err(format!("the key set given for `{}`: {why}", given.provider));
             }
         }
-        Ok(store)
+        Ok(())
     }
 
     fn request(arguments: &Explain) -> Result<Request, Trouble> {

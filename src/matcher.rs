@@ -173,23 +173,22 @@ pub enum HeaderKind {
 }
 
 impl HeaderMatcher {
+    /// Of several lines of one header, each is compared by itself and one is enough, as in Envoy: a second line takes no
+    /// request out of a rule.
     fn matches(&self, request: &Request) -> bool {
-        let mut values = request.values(&self.name);
-        let value = match (values.next(), values.next()) {
-            (None, _) if self.missing_is_empty => Some(Vec::new()),
-            (None, _) => None,
-            (Some(one), None) => Some(one.to_vec()),
-            (Some(_), Some(_)) => Some(request.values(&self.name).collect::<Vec<_>>().join(&b","[..])),
+        let any = |is_so: &dyn Fn(&[u8]) -> bool| request.values(&self.name).any(is_so);
+        let found = match (&self.kind, request.has(&self.name)) {
+            (HeaderKind::Present(present), found) => (found || self.missing_is_empty) == *present,
+            (_, false) if !self.missing_is_empty => return false,
+            (HeaderKind::Value(matcher), false) => matcher.matches(b""),
+            (HeaderKind::Value(matcher), true) => any(&|value| matcher.matches(value)),
+            (HeaderKind::Range { .. }, false) => false,
+            (HeaderKind::Range { start, end }, true) => any(&|value| {
+                let number = std::str::from_utf8(value).ok().and_then(|text| text.trim().parse::<i64>().ok());
+                number.is_some_and(|number| (*start..*end).contains(&number))
+            }),
         };
-        match (&self.kind, value) {
-            (HeaderKind::Present(present), value) => (value.is_some() == *present) != self.invert,
-            (_, None) => false,
-            (HeaderKind::Value(matcher), Some(value)) => matcher.matches(&value) != self.invert,
-            (HeaderKind::Range { start, end }, Some(value)) => {
-                let number = std::str::from_utf8(&value).ok().and_then(|text| text.trim().parse::<i64>().ok());
-                number.is_some_and(|number| (*start..*end).contains(&number)) != self.invert
-            }
-        }
+        found != self.invert
     }
 }
 
@@ -265,7 +264,14 @@ mod tests {
 
     #[test]
     fn headers() {
-        let request = Request::new([("x-n", "42"), ("x-empty", ""), ("x-two", "a"), ("x-two", "b")]);
+        let request = Request::new([
+            ("x-n", "42"),
+            ("x-empty", ""),
+            ("x-two", "a"),
+            ("x-two", "b"),
+            ("x-nn", "7"),
+            ("x-nn", "9"),
+        ]);
         let check = |name: &str, kind: HeaderKind, expected: [bool; 4]| {
             for (i, (invert, missing_is_empty)) in
                 [(false, false), (true, false), (false, true), (true, true)].into_iter().enumerate()
@@ -281,9 +287,12 @@ mod tests {
         check("x-absent", exact(""), [false, false, true, false]);
         check("x-absent", exact("a"), [false, false, false, true]);
         check("x-empty", exact(""), [true, false, true, false]);
-        check("x-two", exact("a,b"), [true, false, true, false]);
+        check("x-two", exact("b"), [true, false, true, false]);
+        check("x-two", exact("a,b"), [false, true, false, true]);
         check("x-n", HeaderKind::Range { start: 42, end: 43 }, [true, false, true, false]);
         check("x-n", HeaderKind::Range { start: 0, end: 42 }, [false, true, false, true]);
         check("x-two", HeaderKind::Range { start: 0, end: 42 }, [false, true, false, true]);
+        check("x-nn", HeaderKind::Range { start: 8, end: 42 }, [true, false, true, false]);
+        check("x-absent", HeaderKind::Range { start: 0, end: 42 }, [false, false, false, true]);
     }
 }

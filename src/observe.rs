@@ -8,10 +8,12 @@ use serde_json::{Map, Value, json};
 
 use crate::config::Config;
 use crate::decide::{Rejection, Report};
-use crate::keystore::{Event, IssuerId};
+use crate::keystore::{Event, IssuerId, KeyStore};
 use crate::limits::{LOG_BURST, LOG_INTERVAL, LOGGED_CHARS, LOGGED_ITEMS};
+use crate::policy::Issuer;
 use crate::rejection::Reason;
 use crate::request::Request;
+use crate::signature::KeySet;
 use crate::time::UnixTime;
 
 /// One line for the log.
@@ -124,12 +126,49 @@ pub fn event_line(config: &Config, event: &Event) -> Line {
             line.put("serving", Some((*serving).into()));
             line.finish(Level::Warn)
         }
+        Event::Unchanged { issuer } => {
+            let mut line = Members::new("jwks_unchanged");
+            line.text("provider", provider(*issuer));
+            line.finish(Level::Info)
+        }
+        Event::Stale { issuer } => {
+            let mut line = Members::new("jwks_stale");
+            line.text("provider", provider(*issuer));
+            line.finish(Level::Warn)
+        }
         Event::Expired { issuer } => {
             let mut line = Members::new("jwks_expired");
             line.text("provider", provider(*issuer));
             line.finish(Level::Warn)
         }
     }
+}
+
+/// The state of every provider's key set, as JSON. Symmetric keys are counted and not named.
+pub fn status(config: &Config, keys: &KeyStore, now: UnixTime) -> String {
+    let providers = config.providers.iter().filter_map(|provider| {
+        let status = keys.status(provider.keys, now)?;
+        let seconds = |time: Option<UnixTime>| time.map(UnixTime::as_secs);
+        let (public, symmetric): (Vec<_>, Vec<_>) =
+            status.set.map(KeySet::keys).unwrap_or_default().iter().partition(|key| key.thumbprint().is_some());
+        let keys = public.iter().map(|key| json!({"kid": key.kid(), "thumbprint": key.thumbprint()}));
+        let stale_since = seconds(status.expires).filter(|_| status.state == "stale");
+        Some(json!({
+            "provider": provider.name,
+            "issuer": provider.policy.issuers.iter().map(Issuer::template).collect::<Vec<_>>(),
+            "state": status.state,
+            "keys": keys.collect::<Vec<_>>(),
+            "symmetric_keys": symmetric.len(),
+            "skipped_keys": status.set.map_or(0, |set| set.skipped().len()),
+            "key_set_id": status.set_id,
+            "fetched": seconds(status.fetched),
+            "expires": seconds(status.expires),
+            "stale_since": stale_since,
+            "next_attempt": seconds(status.next_attempt),
+            "last_error": status.last_error.map(ToString::to_string),
+        }))
+    });
+    json!({"providers": providers.collect::<Vec<_>>(), "now": now.as_secs()}).to_string()
 }
 
 /// Keeps a flood of rejections from becoming a flood of lines: for each reason a burst of [`LOG_BURST`], then one line

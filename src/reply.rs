@@ -57,7 +57,7 @@ pub fn reply(request: &Request, config: &Config, decision: &Decision) -> Effects
     match decision {
         Decision::Allow(allow) => Effects::Forward(forward(allow)),
         Decision::Reject(rejection) => Effects::Reply(reject(request, config.error_format, rejection)),
-        Decision::Await(need) => Effects::Park(*need),
+        Decision::Await(need) => Effects::Park(need.clone()),
     }
 }
 
@@ -99,6 +99,18 @@ pub fn reject(request: &Request, format: ErrorFormat, rejection: &Rejection) -> 
         grpc_status,
         details: format!("claimgate{{{reason}}}"),
         outcome: reason.as_str(),
+    }
+}
+
+/// An answer of the gate's own, about itself.
+pub fn json_reply(json: String) -> LocalReply {
+    LocalReply {
+        status: 200,
+        headers: vec![("cache-control", "no-store".to_owned()), ("content-type", "application/json".to_owned())],
+        body: json,
+        grpc_status: None,
+        details: "claimgate{status}".to_owned(),
+        outcome: OK,
     }
 }
 

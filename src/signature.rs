@@ -5,6 +5,8 @@ use std::borrow::Cow;
 use std::fmt;
 use std::rc::Rc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jwt_simple::algorithms::{
     ECDSAP256PublicKeyLike as _, ECDSAP384PublicKeyLike as _, ES256PublicKey, ES384PublicKey, Ed25519PublicKey,
     EdDSAPublicKeyLike as _, HS256Key, HS384Key, HS512Key, MACLike as _, RS256PublicKey, RSAPublicKeyLike as _,
@@ -74,6 +76,7 @@ impl Crypto for Portable {
 pub struct VerifyingKey {
     kid: Option<String>,
     alg: Option<Algorithm>,
+    thumbprint: Option<String>,
     prepared: Prepared,
 }
 
@@ -119,7 +122,8 @@ impl VerifyingKey {
                 .map_err(|_| "not a usable point of the curve Ed25519"),
             KeyMaterial::Oct(k) => Ok(Prepared::Oct(k.as_slice().into())),
         }?;
-        let key = Self { kid: jwk.kid.clone(), alg: jwk.alg, prepared };
+        let thumbprint = jwk.material.required_members().map(|json| URL_SAFE_NO_PAD.encode(Sha256::digest(json)));
+        let key = Self { kid: jwk.kid.clone(), alg: jwk.alg, thumbprint, prepared };
         if Algorithm::ALL.into_iter().any(|alg| key.fits(alg)) {
             return Ok(key);
         }
@@ -138,6 +142,11 @@ impl VerifyingKey {
     /// The key's name.
     pub fn kid(&self) -> Option<&str> {
         self.kid.as_deref()
+    }
+
+    /// The key's SHA-256 thumbprint (RFC 7638); nothing for a secret, which nobody shall be able to guess at.
+    pub fn thumbprint(&self) -> Option<&str> {
+        self.thumbprint.as_deref()
     }
 
     /// Whether this key may verify signatures made with `alg`: its kind, curve, length and its own `alg` all bind.

@@ -7,20 +7,39 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::raw::{RawJwksHttp, RawLocalJwks, RawProvider, RawRemoteJwks};
 use super::{ConfigError, Result, duration, size};
-use crate::keystore::{Remote, Source};
+use crate::keystore::{Address, Discovery, Remote, Source};
 use crate::limits::{
     BACKOFF_MAX, BACKOFF_MIN, CACHE_DURATION, FETCH_TIMEOUT, JWKS_BYTES, JWKS_BYTES_CEILING, JWKS_KEYS,
-    JWKS_KEYS_CEILING, STALE_FOR,
+    JWKS_KEYS_CEILING, REFETCH_INTERVAL, STALE_FOR,
 };
 use crate::signature::KeySet;
 
 pub(super) fn source(path: &str, raw: &RawProvider) -> Result<Source> {
-    match (&raw.local_jwks, &raw.remote_jwks) {
-        (Some(local), None) => local_source(&format!("{path}.local_jwks"), local).map(Source::Inline),
-        (None, Some(remote)) => remote_source(&format!("{path}.remote_jwks"), remote).map(Source::Remote),
-        (None, None) => Err(ConfigError::new(path, "no keys: one of `remote_jwks` and `local_jwks` was expected")),
-        (Some(_), Some(_)) => {
-            Err(ConfigError::new(path, "both `remote_jwks` and `local_jwks`, one of them was expected"))
+    let remote = |remote| Ok(Source::Remote(Box::new(remote)));
+    match (&raw.local_jwks, &raw.remote_jwks, &raw.oidc_discovery) {
+        (Some(local), None, None) => local_source(&format!("{path}.local_jwks"), local).map(Source::Inline),
+        (None, Some(raw), None) => {
+            let path = format!("{path}.remote_jwks");
+            if !raw.clusters.is_empty() {
+                return Err(ConfigError::new(format!("{path}.clusters"), "only for `oidc_discovery`"));
+            }
+            remote(remote_source(&path, raw, None)?)
+        }
+        (None, None, Some(metadata)) => {
+            let (Some(issuer), true) = (raw.issuer.clone().filter(|issuer| !issuer.is_empty()), raw.issuers.is_empty())
+            else {
+                let message = "the metadata must name the provider's `issuer`, and there is none";
+                return Err(ConfigError::new(format!("{path}.oidc_discovery"), message));
+            };
+            let discovery = Discovery { issuer, clusters: metadata.clusters.clone() };
+            remote(remote_source(&format!("{path}.oidc_discovery"), metadata, Some(discovery))?)
+        }
+        (None, None, None) => {
+            Err(ConfigError::new(path, "no keys: one of `remote_jwks`, `oidc_discovery` and `local_jwks` was expected"))
+        }
+        _ => {
+            let message = "more than one of `remote_jwks`, `oidc_discovery` and `local_jwks`, one was expected";
+            Err(ConfigError::new(path, message))
         }
     }
 }
@@ -51,7 +70,7 @@ fn local_source(path: &str, raw: &RawLocalJwks) -> Result<KeySet> {
     Ok(set)
 }
 
-fn remote_source(path: &str, raw: &RawRemoteJwks) -> Result<Remote> {
+fn remote_source(path: &str, raw: &RawRemoteJwks, discovery: Option<Discovery>) -> Result<Remote> {
     let RawJwksHttp { uri, cluster, timeout } = &raw.http_uri;
     let at = |field: &str| format!("{path}.http_uri.{field}");
     if cluster.is_empty() {
@@ -64,10 +83,13 @@ fn remote_source(path: &str, raw: &RawRemoteJwks) -> Result<Remote> {
     let or = |path: String, text: Option<&str>, default| text.map_or(Ok(default), |text| duration(&path, text));
     let (first_pause, longest_pause) = pauses(path, raw)?;
     Ok(Remote {
-        cluster: cluster.clone(),
-        scheme: scheme.to_owned(),
-        authority: authority.to_string(),
-        path: parsed.path_and_query().map_or("/", |path| path.as_str()).to_owned(),
+        address: Address {
+            cluster: cluster.clone(),
+            scheme: scheme.to_owned(),
+            authority: authority.to_string(),
+            path: parsed.path_and_query().map_or("/", |path| path.as_str()).to_owned(),
+        },
+        discovery,
         timeout: or(at("timeout"), timeout.as_deref(), FETCH_TIMEOUT)?,
         cache_duration: or(format!("{path}.cache_duration"), raw.cache_duration.as_deref(), CACHE_DURATION)?,
         stale_for: match raw.stale_for.as_deref() {
@@ -75,6 +97,11 @@ fn remote_source(path: &str, raw: &RawRemoteJwks) -> Result<Remote> {
             Some("0s") => Duration::ZERO,
             stale_for => or(format!("{path}.stale_for"), stale_for, STALE_FOR)?,
         },
+        min_refetch_interval: or(
+            format!("{path}.min_refetch_interval"),
+            raw.min_refetch_interval.as_deref(),
+            REFETCH_INTERVAL,
+        )?,
         first_pause,
         longest_pause,
         max_bytes: size(&format!("{path}.max_bytes"), raw.max_bytes, JWKS_BYTES, JWKS_BYTES_CEILING)?,

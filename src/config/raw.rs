@@ -43,6 +43,8 @@ pub struct RawConfig {
     pub error_format: RawErrorFormat,
     /// A prefix for the names of metrics.
     pub stat_prefix: Option<String>,
+    /// The path at which the gate itself answers with the state of its key sets. Absent: none.
+    pub status_path: Option<String>,
 }
 
 /// What becomes of a request that no rule matches.
@@ -96,6 +98,8 @@ pub struct RawProvider {
     pub token_types: Vec<String>,
     /// Keys that are fetched.
     pub remote_jwks: Option<RawRemoteJwks>,
+    /// Keys that are found through the issuer's metadata: `http_uri` is that of `/.well-known/openid-configuration`.
+    pub oidc_discovery: Option<RawRemoteJwks>,
     /// Keys that stand in the configuration.
     pub local_jwks: Option<RawLocalJwks>,
     /// Headers that may hold the token.
@@ -159,6 +163,11 @@ pub struct RawRemoteJwks {
     pub cache_duration: Option<String>,
     /// How long an expired set goes on serving while refreshes fail. Default `86400s`.
     pub stale_for: Option<String>,
+    /// Least time between two fetches caused by unknown `kid`s, after a burst of two. Default `30s`.
+    pub min_refetch_interval: Option<String>,
+    /// Only in `oidc_discovery`: the clusters that lead to other hosts than that of `http_uri`, by host and port.
+    #[serde(default)]
+    pub clusters: BTreeMap<String, String>,
     /// Largest document read, in bytes. Default 262144.
     pub max_bytes: Option<u32>,
     /// Most keys read. Default 64.
@@ -624,17 +633,7 @@ const UNSUPPORTED: [(&str, &str); 7] = [
 ];
 
 /// Fields that the documentation promises and this version does not have yet.
-const NOT_YET: [&str; 9] = [
-    "mode",
-    "resource_metadata",
-    "environment",
-    "status_path",
-    "host_crypto",
-    "log_claims",
-    "pem",
-    "oidc_discovery",
-    "min_refetch_interval",
-];
+const NOT_YET: [&str; 6] = ["mode", "resource_metadata", "environment", "host_crypto", "log_claims", "pem"];
 
 /// Turns the deserializer's words into ours, with the cure.
 fn explain(path: String, message: &str) -> ConfigError {

@@ -93,7 +93,8 @@ fn requirement(path: &str, raw: RawRequirement, providers: &[Provider]) -> Resul
     if let Some(RawProviderAndAudiences { provider_name, audiences }) = raw.provider_and_audiences {
         return Ok(Requirement::Token(TokenRequirement {
             provider: provider("provider_and_audiences.provider_name", &provider_name)?,
-            audiences: Some(audiences),
+            // As in `jwt_authn`: none here means those of the provider, not that any will do.
+            audiences: Some(audiences).filter(|audiences| !audiences.is_empty()),
             claims: Vec::new(),
         }));
     }

@@ -117,27 +117,32 @@ pub fn now() -> UnixTime {
 /// Sends the request for a key set. The answer goes to the context that is active. Nothing if the host cannot, for
 /// example because it does not know the cluster.
 pub fn dispatch(fetch: &Fetch) -> Option<u32> {
-    let remote = &fetch.remote;
-    let headers = vec![
+    let address = &fetch.address;
+    let mut headers = vec![
         (":method", "GET"),
-        (":scheme", remote.scheme.as_str()),
-        (":authority", remote.authority.as_str()),
-        (":path", remote.path.as_str()),
+        (":scheme", address.scheme.as_str()),
+        (":authority", address.authority.as_str()),
+        (":path", address.path.as_str()),
         ("accept", "application/jwk-set+json, application/json"),
         ("user-agent", concat!("claimgate/", env!("CARGO_PKG_VERSION"))),
     ];
-    hostcalls::dispatch_http_call(&remote.cluster, headers, None, Vec::new(), remote.timeout).ok()
+    headers.extend(fetch.headers.iter().map(|(name, value)| (*name, value.as_str())));
+    hostcalls::dispatch_http_call(&address.cluster, headers, None, Vec::new(), fetch.timeout).ok()
 }
 
 /// The answer to a callout; only while the host hands it over.
 pub fn response(body_size: usize) -> Response {
-    let status = hostcalls::get_map_value_bytes(MapType::HttpCallResponseHeaders, ":status");
-    let status = status.ok().flatten().and_then(|status| String::from_utf8(status).ok()?.parse().ok());
-    match status {
+    let mut headers = hostcalls::get_map_bytes(MapType::HttpCallResponseHeaders).unwrap_or_default();
+    for (name, _) in &mut headers {
+        name.make_ascii_lowercase();
+    }
+    let status =
+        headers.iter().find(|(name, _)| name == ":status").and_then(|(_, status)| std::str::from_utf8(status).ok());
+    match status.and_then(|status| status.parse().ok()) {
         None => Response::Failed,
         Some(status) => {
             let body = hostcalls::get_buffer(BufferType::HttpCallResponseBody, 0, body_size);
-            Response::Answered { status, body: body.ok().flatten().unwrap_or_default() }
+            Response::Answered { status, headers, body: body.ok().flatten().unwrap_or_default() }
         }
     }
 }

@@ -74,19 +74,30 @@ impl Request {
         named.map(|(_, value)| value.as_str())
     }
 
-    /// Path without query.
-    pub fn path(&self) -> &str {
-        self.path.split('?').next().unwrap_or_default()
+    /// The values of all headers, and path and query, decoded.
+    pub fn texts(&self) -> impl Iterator<Item = String> {
+        self.headers.iter().map(|(_, value)| value.clone()).chain([percent_decoded(&self.path)])
     }
 
     /// Everything in it that looks like a token: `eyJ`, `.`, and so on, wherever it stands.
     pub fn tokens(&self) -> Vec<Token> {
-        let texts = self.headers.iter().map(|(_, value)| value.clone()).chain([percent_decoded(&self.path)]);
-        let words = texts.flat_map(|text| {
+        let words = self.texts().flat_map(|text| {
             let token = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
             text.split(|c| !token(c)).map(str::to_owned).collect::<Vec<_>>()
         });
         words.filter_map(|word| Token::parse(&word)).collect()
+    }
+
+    /// How many values stand in places where a token may be.
+    pub fn credentials(&self) -> usize {
+        let headers = ["authorization", "x-jwt"].map(|name| self.values(name).count());
+        let named = |pair: &str| {
+            let name = pair.split('=').next().unwrap_or_default().trim();
+            ["jwt", "access_token", "session", "id"].contains(&percent_decoded(name).as_str())
+        };
+        let query = self.path.split_once('?').map_or("", |(_, query)| query);
+        let cookies = self.values("cookie").flat_map(|value| value.split(';'));
+        headers.iter().sum::<usize>() + query.split('&').chain(cookies).filter(|pair| named(pair)).count()
     }
 
     /// Sends it through one listener.
@@ -98,10 +109,22 @@ impl Request {
         for (name, value) in &self.headers {
             request = request.header(name, value);
         }
-        let answer = request.send();
+        let answer =
+            if self.method == "CONNECT" { Answer::parse(&client.raw(&self.connect())) } else { request.send() };
         let mut received = upstream.take_received();
         assert!(received.len() < 2, "one request reached the upstream {} times", received.len());
         Outcome::new(&answer, received.pop())
+    }
+}
+
+impl Request {
+    /// The request of someone who wants a tunnel: it names a host, and no path.
+    fn connect(&self) -> Vec<u8> {
+        let mut text = format!("CONNECT {HOST}:443 HTTP/1.1\r\nhost: {HOST}:443\r\nconnection: close\r\n");
+        for (name, value) in &self.headers {
+            text += &format!("{name}: {value}\r\n");
+        }
+        (text + "\r\n").into_bytes()
     }
 }
 
@@ -175,12 +198,6 @@ impl Forwarded {
         let mut headers: Vec<_> = headers.map(|(name, value)| (name, text(value))).collect();
         headers.sort_by(|(a, _), (b, _)| a.cmp(b));
         Forwarded { method: received.method, path: received.path, headers }
-    }
-
-    /// The same request without these headers.
-    pub fn without(&self, names: &BTreeSet<String>) -> Self {
-        let headers = self.headers.iter().filter(|(name, _)| !names.contains(name)).cloned();
-        Forwarded { headers: headers.collect(), ..self.clone() }
     }
 }
 

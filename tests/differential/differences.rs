@@ -3,11 +3,11 @@
 
 use std::collections::BTreeMap;
 
-use claimgate_testbed::{Algorithm, Key, key_set};
+use claimgate_testbed::{Algorithm, Key, key_set, unix_time};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::case::{Case, Forwarded, Outcome, Request, Token};
+use crate::case::{Case, Forwarded, Outcome, Request, Token, percent_decoded};
 use crate::generate::World;
 
 /// An entry of the list.
@@ -89,8 +89,63 @@ impl Expectation {
 /// How to recognise a difference, and a request that shows it.
 pub struct Kind {
     id: &'static str,
-    pub explains: fn(&Seen) -> bool,
+    evidence: Evidence,
     pub example: fn(&World) -> Example,
+}
+
+impl Kind {
+    /// Whether the list does not account for what is seen, or not by this.
+    pub fn fails_to_explain(&self, list: &[(Difference, &Kind)], seen: &Seen) -> Option<String> {
+        if let Evidence::Unseen = self.evidence {
+            return (!seen.native.agrees_with(seen.ours)).then(|| "there is more than is listed".to_owned());
+        }
+        let found = explain(list, seen);
+        (!found.contains(&self.id)).then(|| format!("explained by {found:?}"))
+    }
+}
+
+enum Evidence {
+    /// The outcomes differ in this way.
+    Outcome(fn(&Seen) -> bool),
+    /// Both requests were sent on. They are the same once this is taken out of both.
+    Forwarded(fn(&Case, &mut Forwarded)),
+    /// Either.
+    Both(fn(&Seen) -> bool, fn(&Case, &mut Forwarded)),
+    /// Nothing that is compared.
+    Unseen,
+}
+
+/// Which entries of the list account for the difference between two outcomes. None: it is not listed.
+pub fn explain<'l>(list: &'l [(Difference, &Kind)], seen: &Seen) -> Vec<&'l str> {
+    let by_outcome =
+        |kind: &Kind| matches!(kind.evidence, Evidence::Outcome(is_so) | Evidence::Both(is_so, _) if is_so(seen));
+    let found: Vec<_> = list.iter().filter(|(_, kind)| by_outcome(kind)).map(|(entry, _)| &*entry.id).collect();
+    if !found.is_empty() {
+        return found;
+    }
+    let (Some(native), Some(ours)) = (&seen.native.forwarded, &seen.ours.forwarded) else { return found };
+    let same_without = |ids: &[&str]| {
+        let strip = |mut forwarded: Forwarded| {
+            for kind in KINDS.iter().filter(|kind| ids.contains(&kind.id)) {
+                if let Evidence::Forwarded(take_out) | Evidence::Both(_, take_out) = kind.evidence {
+                    take_out(&seen.case, &mut forwarded);
+                }
+            }
+            forwarded
+        };
+        strip(native.clone()) == strip(ours.clone())
+    };
+    let mut needed: Vec<&str> = list.iter().map(|(entry, _)| &*entry.id).collect();
+    if !same_without(&needed) {
+        return Vec::new();
+    }
+    for (entry, _) in list {
+        let fewer: Vec<&str> = needed.iter().copied().filter(|id| *id != entry.id).collect();
+        if same_without(&fewer) {
+            needed = fewer;
+        }
+    }
+    needed
 }
 
 /// Everything there is to tell one difference from another.
@@ -101,7 +156,7 @@ pub struct Seen<'a> {
 }
 
 impl Seen<'_> {
-    /// `jwt_authn` accepts a token that the plugin rejects for one of these reasons; where the rule lets pass without a
+    /// `jwt_authn` accepts a token that the plugin rejects for one of these reasons. Where the rule lets pass without a
     /// good token, the plugin sends the request on as one without a token.
     fn stricter(&self, reasons: &[&str]) -> bool {
         if !self.native.passed() {
@@ -109,16 +164,16 @@ impl Seen<'_> {
         }
         let optional = ["allow_missing_or_failed", "extract_only_without_validation", "requires_any"];
         if self.ours.passed() {
-            return optional.iter().any(|kind| self.case.has_requirement(kind)) && self.unannotated();
+            return optional.iter().any(|kind| self.case.has_requirement(kind)) && self.annotations(self.ours) == 0;
         }
         reasons.contains(&self.ours.reason())
     }
 
-    /// Nothing of a token is in what the plugin sent on.
-    fn unannotated(&self) -> bool {
+    /// How many headers that the upstream received come from a token.
+    fn annotations(&self, outcome: &Outcome) -> usize {
         let managed = self.case.managed();
-        let claims = |(name, _): &&(String, _)| managed.contains(name) && !name.ends_with("-signature-verified");
-        self.ours.forwarded.as_ref().is_some_and(|forwarded| forwarded.headers.iter().find(claims).is_none())
+        let headers = outcome.forwarded.iter().flat_map(|forwarded| &forwarded.headers);
+        headers.filter(|(name, _)| managed.contains(name) && name != STATUS_HEADER).count()
     }
 
     /// A token of which this is true.
@@ -131,28 +186,18 @@ impl Seen<'_> {
         self.case.providers().any(|(_, provider)| is_such(provider))
     }
 
-    /// Both filters let pass, and what they sent on is the same but for this.
-    fn same_but_for(&self, ignoring: impl Fn(&Forwarded) -> Forwarded) -> bool {
-        match (&self.native.forwarded, &self.ours.forwarded) {
-            (Some(native), Some(ours)) => native != ours && ignoring(native) == ignoring(ours),
-            _ => false,
-        }
-    }
-
-    /// A value in which a token is looked for.
-    fn credential(&self, is_such: impl Fn(&str) -> bool) -> bool {
-        self.case.request.headers.iter().any(|(_, value)| is_such(value))
-    }
-
-    fn exp(token: &Token) -> Option<f64> {
-        token.claims["exp"].as_f64()
+    /// A header or the path of which this is true.
+    fn text(&self, is_such: impl Fn(&str) -> bool) -> bool {
+        self.case.request.texts().any(|text| is_such(&text))
     }
 }
 
 const KINDS: &[Kind] = &[
     Kind {
         id: "no_rules",
-        explains: |seen| seen.case.configuration["rules"].is_null() && seen.native.passed() && !seen.ours.passed(),
+        evidence: Evidence::Outcome(|seen| {
+            seen.case.configuration["rules"].is_null() && seen.native.passed() && !seen.ours.passed()
+        }),
         example: |world| {
             let mut configuration = plain(world);
             configuration.as_object_mut().expect("an object").remove("rules");
@@ -161,54 +206,62 @@ const KINDS: &[Kind] = &[
     },
     Kind {
         id: "expiration_required",
-        explains: |seen| {
+        evidence: Evidence::Outcome(|seen| {
             seen.token(|token| token.claims["exp"].is_null())
                 && seen.provider(|provider| provider["require_expiration"].is_null())
                 && seen.stricter(&["expiration_missing"])
-        },
+        }),
         example: |world| with_claim(world, "exp", Value::Null),
     },
     Kind {
         id: "expiration_zero",
-        explains: |seen| {
-            seen.token(|token| Seen::exp(token).is_some_and(|exp| exp < 1.0)) && seen.stricter(&["token_expired"])
-        },
+        evidence: Evidence::Outcome(|seen| {
+            let zero = |token: &Token| token.claims["exp"].as_f64().is_some_and(|exp| exp < 1.0);
+            seen.token(zero) && seen.stricter(&["token_expired"])
+        }),
         example: |world| with_claim(world, "exp", json!(0)),
     },
     Kind {
         id: "clock_skew_zero",
-        explains: |seen| {
+        evidence: Evidence::Outcome(|seen| {
+            let now = unix_time();
+            let near = |time: &Value| time.as_i64().is_some_and(|time| (now - 62..=now + 62).contains(&time));
             seen.provider(|provider| provider["clock_skew_seconds"] == 0)
+                && seen.token(|token| ["exp", "nbf"].iter().any(|name| near(&token.claims[name])))
                 && seen.stricter(&["token_expired", "token_not_yet_valid"])
-        },
+        }),
         example: |world| {
-            let mut example = with_claim(world, "exp", (world.now() - 30).into());
+            let mut example = with_claim(world, "exp", (unix_time() - 30).into());
             example.configuration["providers"]["corp"]["clock_skew_seconds"] = 0.into();
             example
         },
     },
     Kind {
         id: "audience_bytes",
-        explains: |seen| {
+        evidence: Evidence::Outcome(|seen| {
             let bare = |text: &str| {
                 let text = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://")).unwrap_or(text);
                 text.strip_suffix('/').unwrap_or(text).to_owned()
             };
-            let decorated = |text: &str| bare(text) != text;
-            seen.token(|token| strings(&token.claims["aud"]).iter().any(|aud| decorated(aud)))
-                || seen.case.configuration.to_string().contains("https://api.example.com")
-                    && seen.stricter(&["audience_mismatch"])
-        },
+            let mut configured = Vec::new();
+            members(seen.case.configuration, "audiences", &mut configured);
+            let configured: Vec<&str> = configured.into_iter().flat_map(strings).collect();
+            let alike = |aud: &str| configured.iter().any(|known| *known != aud && bare(known) == bare(aud));
+            seen.token(|token| strings(&token.claims["aud"]).into_iter().any(alike))
+                && seen.stricter(&["audience_mismatch"])
+        }),
         example: |world| with_claim(world, "aud", "https://orders/".into()),
     },
     Kind {
         id: "audience_status",
-        explains: |seen| seen.native.status == 403 && seen.ours.status == 401,
+        evidence: Evidence::Outcome(|seen| seen.native.status == 403 && seen.ours.status == 401),
         example: |world| with_claim(world, "aud", "billing".into()),
     },
     Kind {
         id: "outage",
-        explains: |seen| seen.native.reason() == "Jwks_remote_fetch_is_failed" && seen.ours.status == 503,
+        evidence: Evidence::Outcome(|seen| {
+            seen.native.reason() == "Jwks_remote_fetch_is_failed" && seen.ours.reason() == "jwks_unavailable"
+        }),
         example: |world| {
             let mut example = with_claim(world, "sub", "alice".into());
             let uri = json!({ "uri": "http://idp.example.com/jwks.json", "cluster": "nobody", "timeout": "1s" });
@@ -220,10 +273,10 @@ const KINDS: &[Kind] = &[
     },
     Kind {
         id: "key_use",
-        explains: |seen| {
-            seen.case.configuration.to_string().contains("\\\"use\\\":\\\"enc\\\"")
+        evidence: Evidence::Outcome(|seen| {
+            seen.provider(|provider| provider["local_jwks"].to_string().contains(r#"\"use\":\"enc\""#))
                 && seen.stricter(&["key_mismatch", "key_not_found"])
-        },
+        }),
         example: |world| {
             let mut jwk = world.key("ec").public_jwk();
             jwk["use"] = "enc".into();
@@ -232,11 +285,11 @@ const KINDS: &[Kind] = &[
     },
     Kind {
         id: "weak_keys",
-        explains: |seen| {
-            // 1024 bits are 128 octets.
-            seen.token(|token| token.compact.rsplit('.').next().is_some_and(|signature| signature.len() == 171))
-                && seen.stricter(&["key_mismatch", "key_not_found"])
-        },
+        evidence: Evidence::Outcome(|seen| {
+            // 171 characters are 128 octets, and that is 1024 bits.
+            let weak = |token: &Token| token.compact.rsplit('.').next().is_some_and(|part| part.len() == 171);
+            seen.token(weak) && seen.stricter(&["key_mismatch", "key_not_found"])
+        }),
         example: |world| {
             let weak = Key::weak_rsa("weak");
             with_keys(world, &key_set(&[&weak, world.key("ec")]), &weak)
@@ -244,10 +297,11 @@ const KINDS: &[Kind] = &[
     },
     Kind {
         id: "hmac_unlisted",
-        explains: |seen| {
-            seen.token(|token| token.header["alg"].as_str().is_some_and(|alg| alg.starts_with("HS")))
+        evidence: Evidence::Outcome(|seen| {
+            seen.provider(|provider| provider["local_jwks"].to_string().contains("oct"))
+                && seen.token(|token| token.header["alg"].as_str().is_some_and(|alg| alg.starts_with("HS")))
                 && seen.stricter(&["algorithm_not_allowed"])
-        },
+        }),
         example: |world| {
             let secret = Key::new(Algorithm::HS256, "secret");
             with_keys(world, &key_set(&[&secret]), &secret)
@@ -255,7 +309,9 @@ const KINDS: &[Kind] = &[
     },
     Kind {
         id: "crit",
-        explains: |seen| seen.token(|token| !token.header["crit"].is_null()) && seen.stricter(&["crit_unsupported"]),
+        evidence: Evidence::Outcome(|seen| {
+            seen.token(|token| !token.header["crit"].is_null()) && seen.stricter(&["crit_unsupported"])
+        }),
         example: |world| {
             let header = json!({ "alg": "ES256", "kid": "ec", "crit": ["exp"] });
             with_token(world, &world.key("ec").sign_with_header(&header, &honest(world)))
@@ -263,43 +319,56 @@ const KINDS: &[Kind] = &[
     },
     Kind {
         id: "strict_encoding",
-        explains: |seen| seen.stricter(&["token_malformed"]),
+        evidence: Evidence::Outcome(|seen| {
+            let padded = |token: &Token| seen.text(|text| text.contains(&format!("{}=", token.compact)));
+            let dotted = |token: &Token| token.compact.split('.').count() != 3;
+            seen.token(|token| padded(token) || dotted(token)) && seen.stricter(&["token_malformed"])
+        }),
         example: |world| with_token(world, &format!("{}.", world.key("ec").sign(&honest(world)))),
     },
     Kind {
         id: "scheme_case",
-        explains: |seen| {
-            seen.credential(|value| {
+        evidence: Evidence::Outcome(|seen| {
+            let another_case = |value: &str| {
                 let scheme = value.get(..7).unwrap_or_default();
                 scheme != "Bearer " && scheme.eq_ignore_ascii_case("bearer ")
-            })
-        },
+            };
+            seen.case.request.values("authorization").any(another_case)
+                && (seen.native.reason() == "Jwt_is_missing" || seen.native.passed())
+        }),
         example: |world| {
             let token = world.key("ec").sign(&honest(world));
-            Example {
-                configuration: plain(world),
-                request: Request::get("/").header("authorization", format!("bearer {token}")),
-            }
+            let request = Request::get("/").header("authorization", format!("bearer {token}"));
+            Example { configuration: plain(world), request }
         },
     },
     Kind {
         id: "scheme_position",
-        explains: |seen| {
-            let prefixes = ["Bearer ", "JWT ", "Token "];
-            seen.credential(|value| prefixes.iter().any(|p| value.find(p).is_some_and(|position| position > 0)))
-                && !seen.ours.passed()
-        },
+        evidence: Evidence::Outcome(|seen| {
+            let within = |value: &str| {
+                ["Bearer ", "JWT ", "Token "].iter().any(|prefix| value.find(prefix).is_some_and(|place| place > 0))
+            };
+            let ours = seen.ours.reason();
+            // With a token somewhere else, that one is good for the plugin and one of two for `jwt_authn`.
+            let other = !seen.native.passed() && seen.ours.passed();
+            // A comma before the prefix makes it a second value.
+            seen.text(within) && (other || ours == "token_ambiguous" || seen.stricter(&["header_missing"]))
+        }),
         example: |world| {
             let token = world.key("ec").sign(&honest(world));
-            Example {
-                configuration: plain(world),
-                request: Request::get("/").header("authorization", format!("NotBearer {token}")),
-            }
+            let request = Request::get("/").header("authorization", format!("NotBearer {token}"));
+            Example { configuration: plain(world), request }
         },
     },
     Kind {
         id: "one_token",
-        explains: |seen| seen.ours.status == 400 && seen.ours.reason() == "token_ambiguous",
+        evidence: Evidence::Outcome(|seen| {
+            // A comma joins two lines.
+            let joined = seen.case.request.headers.iter().any(|(name, value)| name != "cookie" && value.contains(','));
+            let several = seen.case.request.credentials() > 1 || joined;
+            let rejected = seen.ours.reason() == "token_ambiguous" && seen.native.status != 400;
+            several && (rejected || seen.ours.passed() && seen.stricter(&[]))
+        }),
         example: |world| {
             let token = world.key("ec").sign(&honest(world));
             let request = Request::get(format!("/?access_token={token}")).bearer(&token);
@@ -307,11 +376,75 @@ const KINDS: &[Kind] = &[
         },
     },
     Kind {
-        id: "cookie_removed",
-        explains: |seen| {
-            seen.case.request.values("cookie").next().is_some()
-                && seen.same_but_for(|forwarded| forwarded.without(&["cookie".to_owned()].into()))
+        id: "token_used_twice",
+        evidence: Evidence::Outcome(|seen| {
+            let more = seen.annotations(seen.ours) > seen.annotations(seen.native);
+            seen.case.has_requirement("requires_all")
+                && seen.text(|text| {
+                    let starts = ["Bearer eyJ", "JWT eyJ", "Token eyJ", "eyJ"];
+                    starts.iter().any(|start| text.starts_with(start)) || text.contains("=eyJ")
+                })
+                && seen.ours.passed()
+                && (seen.native.reason() == "Jwt_is_missing" || seen.native.passed() && more)
+        }),
+        example: |world| {
+            let mut example = with_claim(world, "sub", "alice".into());
+            let corp = json!({ "provider_name": "corp" });
+            let orders = json!({ "provider_and_audiences": { "provider_name": "corp", "audiences": ["orders"] } });
+            let both = json!({ "requires_all": { "requirements": [corp, orders] } });
+            example.configuration["rules"][0]["requires"] = both;
+            example
         },
+    },
+    Kind {
+        id: "empty_place",
+        evidence: Evidence::Outcome(|seen| {
+            let request = seen.case.request;
+            let empty = |pair: &str| pair.split_once('=').is_none_or(|(_, value)| matches!(value.trim(), "" | "\"\""));
+            let query = request.path.split_once('?').map_or("", |(_, query)| query);
+            let cookies = request.values("cookie").flat_map(|value| value.split(';'));
+            let bare = request.values("x-jwt").any(|value| value.trim().is_empty() || value.trim() == "JWT");
+            // Where a rule only extracts, `jwt_authn` says that it has seen a bad token.
+            let told = |outcome: &Outcome| outcome.forwarded_values(STATUS_HEADER) == ["false"];
+            (bare || query.split('&').chain(cookies).any(empty))
+                && seen.ours.passed()
+                && (seen.native.reason().starts_with("Jwt_is_not_in_the_form") || told(seen.native) && !told(seen.ours))
+        }),
+        example: |world| {
+            let request = Request::get("/?access_token=").bearer(&world.key("ec").sign(&honest(world)));
+            Example { configuration: plain(world), request }
+        },
+    },
+    Kind {
+        id: "issued_in_the_future",
+        evidence: Evidence::Outcome(|seen| {
+            let future = |token: &Token| token.claims["iat"].as_i64().is_some_and(|time| time > unix_time());
+            seen.token(future) && seen.stricter(&["token_not_yet_valid"])
+        }),
+        example: |world| with_claim(world, "iat", (unix_time() + 3600).into()),
+    },
+    Kind {
+        id: "token_size",
+        evidence: Evidence::Outcome(|seen| {
+            seen.token(|token| token.compact.len() > 8192) && seen.stricter(&["token_too_large"])
+        }),
+        example: |world| with_claim(world, "padding", "x".repeat(8192).into()),
+    },
+    Kind {
+        id: "cookie_removed",
+        evidence: Evidence::Forwarded(|case, forwarded| {
+            let names: Vec<&str> =
+                case.providers().flat_map(|(_, provider)| strings(&provider["from_cookies"])).collect();
+            let kept = |value: &str| {
+                let pairs = value.split(';').map(str::trim);
+                let kept = pairs.filter(|pair| !names.contains(&pair.split('=').next().unwrap_or_default()));
+                kept.collect::<Vec<_>>().join("; ")
+            };
+            for (_, value) in forwarded.headers.iter_mut().filter(|(name, _)| name == "cookie") {
+                value.0 = kept(&value.0);
+            }
+            forwarded.headers.retain(|(name, value)| name != "cookie" || !value.0.is_empty());
+        }),
         example: |world| {
             let mut configuration = plain(world);
             configuration["providers"]["corp"]["from_cookies"] = json!(["session"]);
@@ -322,7 +455,19 @@ const KINDS: &[Kind] = &[
     },
     Kind {
         id: "query_untouched",
-        explains: |seen| seen.same_but_for(|forwarded| Forwarded { path: String::new(), ..forwarded.clone() }),
+        evidence: Evidence::Both(
+            // Once decoded, `%20` is a space, and the upstream is asked for what is no URL.
+            |seen| {
+                seen.native.status == 400 && seen.native.details.is_empty() && seen.case.request.path.contains("%20")
+            },
+            |_, forwarded| {
+                let Some((path, query)) = forwarded.path.split_once('?') else { return };
+                let decoded = percent_decoded(query);
+                let mut pairs: Vec<&str> = decoded.split('&').map(|pair| pair.trim_end_matches('=')).collect();
+                pairs.sort_unstable();
+                forwarded.path = format!("{path}?{}", pairs.join("&"));
+            },
+        ),
         example: |world| {
             let token = world.key("ec").sign(&honest(world));
             let request = Request::get(format!("/?z=a%26b&access_token={token}&a=c+d&flag"));
@@ -330,18 +475,73 @@ const KINDS: &[Kind] = &[
         },
     },
     Kind {
-        id: "issued_in_the_future",
-        explains: |seen| seen.token(|token| !token.claims["iat"].is_null()) && seen.stricter(&["token_not_yet_valid"]),
-        example: |world| with_claim(world, "iat", (world.now() + 3600).into()),
+        id: "numbers",
+        evidence: Evidence::Forwarded(|case, forwarded| {
+            let managed = case.managed();
+            for (_, value) in forwarded.headers.iter_mut().filter(|(name, _)| managed.contains(name)) {
+                if let Ok(number) = value.0.parse::<f64>() {
+                    value.0 = number.to_string();
+                }
+            }
+        }),
+        example: |world| with_claim(world, "claim", json!(9_007_199_254_740_993_i64)),
     },
     Kind {
-        id: "token_size",
-        explains: |seen| seen.token(|token| token.compact.len() > 8192) && seen.stricter(&["token_too_large"]),
-        example: |world| with_claim(world, "padding", "x".repeat(8192).into()),
+        id: "header_twice",
+        evidence: Evidence::Forwarded(|case, forwarded| {
+            let managed = case.managed();
+            let headers = std::mem::take(&mut forwarded.headers);
+            for (name, value) in headers {
+                if forwarded.headers.last().is_some_and(|(last, _)| *last == name && managed.contains(&name)) {
+                    forwarded.headers.pop();
+                }
+                forwarded.headers.push((name, value));
+            }
+        }),
+        example: |world| {
+            let mut example = with_claim(world, "claim", "x".into());
+            example.configuration["providers"]["corp"]["claim_to_headers"][1]["header_name"] = "x-sub".into();
+            example
+        },
+    },
+    Kind {
+        id: "status_header",
+        evidence: Evidence::Forwarded(|case, forwarded| {
+            if case.has_requirement("extract_only_without_validation") {
+                let brought: Vec<&str> = case.request.values(STATUS_HEADER).collect();
+                let is_own = |value: &str| !brought.contains(&value);
+                forwarded.headers.retain(|(name, value)| name != STATUS_HEADER || is_own(&value.0));
+            }
+        }),
+        example: |world| {
+            let mut configuration = plain(world);
+            let extract_only = json!({ "extract_only_without_validation": {} });
+            let rule = json!({ "match": { "prefix": "/extract" }, "requires": extract_only });
+            configuration["rules"] = json!([rule]);
+            Example { configuration, request: Request::get("/other").header(STATUS_HEADER, "true") }
+        },
+    },
+    Kind {
+        id: "look_alikes",
+        evidence: Evidence::Forwarded(|case, forwarded| {
+            let managed = case.managed();
+            let alike = |name: &str| name.contains('_') && managed.contains(&name.replace('_', "-"));
+            forwarded.headers.retain(|(name, _)| !alike(name));
+        }),
+        example: |world| {
+            let mut example = with_claim(world, "sub", "alice".into());
+            example.request = example.request.header("x_sub", "mallory");
+            example
+        },
+    },
+    Kind {
+        id: "control_characters",
+        evidence: Evidence::Outcome(|seen| seen.native.details.contains("invalid_header_value") && seen.ours.passed()),
+        example: |world| with_claim(world, "claim", "a\r\nx-admin: 1".into()),
     },
     Kind {
         id: "realm",
-        explains: |seen| seen.native.status == seen.ours.status && seen.native.challenge.contains("access_token="),
+        evidence: Evidence::Unseen,
         example: |world| Example { configuration: plain(world), request: Request::get("/orders?access_token=SECRET") },
     },
 ];
@@ -387,6 +587,22 @@ fn with_keys(world: &World, set: &Value, signer: &Key) -> Example {
     Example { configuration, request: Request::get("/").bearer(&signer.sign(&honest(world))) }
 }
 
+/// The values of every member of this name, wherever it stands.
+fn members<'v>(value: &'v Value, name: &str, found: &mut Vec<&'v Value>) {
+    match value {
+        Value::Object(all) => {
+            for (own, value) in all {
+                if own == name {
+                    found.push(value);
+                }
+                members(value, name, found);
+            }
+        }
+        Value::Array(all) => all.iter().for_each(|value| members(value, name, found)),
+        _ => {}
+    }
+}
+
 /// A string, or the strings of a list.
 fn strings(value: &Value) -> Vec<&str> {
     match value {
@@ -395,4 +611,5 @@ fn strings(value: &Value) -> Vec<&str> {
     }
 }
 
+const STATUS_HEADER: &str = "x-jwt-signature-verified";
 const LIST: &str = include_str!("../differences.json");

@@ -8,11 +8,10 @@ use serde_json::{Map, Value, json};
 
 use crate::case::Request;
 
-/// Private keys and the time: what a token needs beside the dice.
+/// Private keys: what a token needs beside the dice.
 pub struct World {
     keys: Vec<Key>,
     rogue: Key,
-    now: i64,
 }
 
 impl World {
@@ -22,7 +21,6 @@ impl World {
         World {
             keys: algorithms.map(|(algorithm, kid)| Key::new(algorithm, kid)).into(),
             rogue: Key::new(ES256, "rogue"),
-            now: unix_time(),
         }
     }
 
@@ -37,13 +35,9 @@ impl World {
             "iss": provider["issuer"].as_str().unwrap_or("https://someone.example.com/"),
             "sub": "alice",
             "aud": provider["audiences"].get(0).cloned().unwrap_or("orders".into()),
-            "iat": self.now - 10,
-            "exp": self.now + 300,
+            "iat": unix_time() - 10,
+            "exp": unix_time() + 300,
         })
-    }
-
-    pub fn now(&self) -> i64 {
-        self.now
     }
 }
 
@@ -282,7 +276,8 @@ fn string_matcher(rng: &mut Rng, patterns: &[&str; 5]) -> Value {
 
 /// A request that has to do with the configuration.
 pub fn request(rng: &mut Rng, world: &World, configuration: &Value) -> Request {
-    let method = *pick(rng, &["GET", "GET", "GET", "GET", "POST", "PUT", "HEAD", "OPTIONS"]);
+    let methods = ["GET", "GET", "GET", "GET", "GET", "GET", "GET", "POST", "PUT", "HEAD", "OPTIONS", "CONNECT"];
+    let method = *pick(rng, &methods);
     let mut query: Vec<String> = Vec::new();
     if rng.u8(0..3) == 0 {
         let pairs =
@@ -309,8 +304,18 @@ pub fn request(rng: &mut Rng, world: &World, configuration: &Value) -> Request {
         }
     }
     if rng.u8(0..3) == 0 {
-        let names =
-            ["x-sub", "X-Sub", "x-roles", "x-payload", "x-level", "x-deep", "x-jwt-signature-verified", "x-org"];
+        let names = [
+            "x-sub",
+            "X-Sub",
+            "x_sub",
+            "x-roles",
+            "x-payload",
+            "x-level",
+            "x-deep",
+            "x-org-id",
+            "x_org-id",
+            "x-jwt-signature-verified",
+        ];
         for _ in 0..rng.usize(1..=3) {
             request = request.header(*pick(rng, &names), "mallory");
         }
@@ -436,7 +441,7 @@ fn token(rng: &mut Rng, world: &World, provider: &Value) -> String {
             claims[name] = pick(rng, &values).clone();
         }
     }
-    let now = world.now;
+    let now = unix_time();
     let leave_out = |claims: &mut Value, name: &str| {
         claims.as_object_mut().expect("claims are an object").remove(name);
     };

@@ -65,7 +65,8 @@ fn unknown_fields_are_refused_with_the_nearest_name() {
     refused(
         &changed(with(remote()), "/xyz", json!(1)),
         "xyz: unknown field `xyz`, known are `providers`, `rules`, `requirement_map`, `unmatched`, \
-         `bypass_cors_preflight`, `strip_failure_response`, `error_format`, `stat_prefix`",
+         `bypass_cors_preflight`, `strip_failure_response`, `error_format`, `stat_prefix`, \
+         `status_path`",
     );
     refused(
         &changed(with(remote()), "/providers/corp/remote_jwks/http_uri/urI", json!("x")),
@@ -91,8 +92,8 @@ fn what_a_wasm_filter_cannot_do_is_said() {
          state: use `rules`",
     );
     refused(
-        &changed(with(remote()), "/status_path", json!("/status")),
-        "status_path: `status_path` is not supported by this version",
+        &changed(with(remote()), "/environment", json!("staging")),
+        "environment: `environment` is not supported by this version",
     );
 }
 
@@ -174,10 +175,13 @@ fn rules_name_providers_that_exist() {
 #[test]
 fn keys_in_the_configuration_must_be_usable() {
     let inline = |set: Value| with(json!({"local_jwks": {"inline": set}}));
-    refused(&with(json!({})), "providers.corp: no keys: one of `remote_jwks` and `local_jwks` was expected");
+    refused(
+        &with(json!({})),
+        "providers.corp: no keys: one of `remote_jwks`, `oidc_discovery` and `local_jwks` was expected",
+    );
     refused(
         &changed(with(remote()), "/providers/corp/local_jwks", json!({"inline": {"keys": []}})),
-        "providers.corp: both `remote_jwks` and `local_jwks`, one of them was expected",
+        "providers.corp: more than one of `remote_jwks`, `oidc_discovery` and `local_jwks`, one was expected",
     );
     refused(
         &with(json!({"local_jwks": {}})),

@@ -230,6 +230,7 @@ fn an_accepted_token_annotates_the_request() {
             {"header_name": "x-admin", "claim_name": "admin"},
             {"header_name": "x-roles", "claim_name": "roles"},
             {"header_name": "x-null", "claim_name": "null"},
+            {"header_name": "x-empty", "claim_name": "empty"},
             {"header_name": "x-absent", "claim_name": "sub.nothing"},
             {"header_name": "x-bad", "claim_name": "bad"},
         ]}),
@@ -238,7 +239,7 @@ fn an_accepted_token_annotates_the_request() {
         br#"{"alg":"RS256","kid":"rsa-1"}"#,
         format!(
             r#"{{"iss":"{ISSUER}","aud":"orders","exp":{},"sub":"alice","org":{{"dept":"ä"}},"level":9007199254740993,
-            "admin":true,"roles":["a","b"],"null":null,"bad":"a\r\nx-admin: true"}}"#,
+            "admin":true,"roles":["a","b"],"null":null,"empty":"","bad":"a\r\nx-admin: true"}}"#,
             NOW + 60
         )
         .as_bytes(),

@@ -26,7 +26,7 @@ impl Gate {
 
     pub fn of(configuration: Value) -> Self {
         let (config, sources) = Config::parse(configuration.to_string().as_bytes()).expect("the test's configuration");
-        Self { config, state: State { keys: KeyStore::new(sources, UnixTime::from_secs(NOW)) } }
+        Self { config, state: State { keys: KeyStore::new(sources, 1, UnixTime::from_secs(NOW)) } }
     }
 
     /// Decides, and holds that `explain` says the same.

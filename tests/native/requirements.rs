@@ -69,7 +69,8 @@ fn outcome(gate: &mut Gate, request: &Request) -> String {
 fn requirements() {
     let (a, b, bad, old) = (token("a"), token("b"), tampered(&token("a")), expired("a"));
     let other = key("a").sign(&json!({"iss": "https://c/", "aud": "x", "exp": NOW + 600}));
-    let [a, b, bad, old, other] = [&a, &b, &bad, &old, &other].map(|token| Some(token.as_str()));
+    let elsewhere = key("a").sign(&json!({"iss": A, "aud": "z", "exp": NOW + 600}));
+    let [a, b, bad, old, other, elsewhere] = [&a, &b, &bad, &old, &other, &elsewhere].map(|t| Some(t.as_str()));
     let name = |name: &str| json!({"provider_name": name});
     let any = |list: Value| json!({"requires_any": {"requirements": list}});
     let all = |list: Value| json!({"requires_all": {"requirements": list}});
@@ -83,7 +84,10 @@ fn requirements() {
             json!({"provider_and_audiences": {"provider_name": "a", "audiences": ["y"]}}),
             vec![(a, None, "audience_mismatch")],
         ),
-        (json!({"provider_and_audiences": {"provider_name": "a", "audiences": []}}), vec![(a, None, "ok x-a=a")]),
+        (
+            json!({"provider_and_audiences": {"provider_name": "a", "audiences": []}}),
+            vec![(a, None, "ok x-a=a"), (elsewhere, None, "audience_mismatch")],
+        ),
         (
             any(json!([name("a"), name("b")])),
             vec![
@@ -142,6 +146,11 @@ fn requirements() {
             any(json!([name("a"), missing])),
             vec![(None, None, "ok"), (a, None, "ok x-a=a"), (bad, None, "signature_invalid"), (None, b, "ok")],
         ),
+        (
+            any(json!([missing, missing])),
+            vec![(None, None, "ok"), (a, None, "ok x-a=a"), (bad, None, "signature_invalid")],
+        ),
+        (any(json!([missing, failed])), vec![(None, None, "ok"), (None, b, "ok x-b=b"), (bad, None, "ok")]),
         (any(json!([name("a"), failed])), vec![(None, None, "ok"), (a, None, "ok x-a=a"), (bad, None, "ok")]),
         (
             any(json!([all(json!([name("a"), name("b")])), name("b")])),

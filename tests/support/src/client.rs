@@ -192,7 +192,7 @@ impl Answer {
     /// # Panics
     /// If it is none, or if it comes in chunks: the gate's own answers do not.
     #[track_caller]
-    fn parse(octets: &[u8]) -> Self {
+    pub fn parse(octets: &[u8]) -> Self {
         let end = octets.windows(4).position(|window| window == b"\r\n\r\n").expect("an HTTP answer");
         let head = String::from_utf8_lossy(&octets[..end]);
         let (status_line, fields) = head.split_once("\r\n").unwrap_or((&head, ""));
