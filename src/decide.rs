@@ -87,6 +87,25 @@ impl Rejection {
         self.violations.first().map_or(Reason::JwksUnavailable, |violation| violation.reason)
     }
 
+    /// Every reason there is, once and in order.
+    pub fn reasons(&self) -> Vec<Reason> {
+        let mut reasons: Vec<Reason> = self.violations.iter().map(|violation| violation.reason).collect();
+        reasons.dedup();
+        reasons
+    }
+
+    /// The scope that would satisfy every rule on scopes (RFC 6750 §3).
+    pub fn scope(&self) -> Option<String> {
+        let mut words: Vec<&str> = Vec::new();
+        for word in self.violations.iter().filter_map(|violation| violation.scope.as_deref()).flat_map(|s| s.split(' '))
+        {
+            if !words.contains(&word) {
+                words.push(word);
+            }
+        }
+        (!words.is_empty()).then(|| words.join(" "))
+    }
+
     /// The reason in words that the client may read.
     pub fn detail(&self) -> &str {
         self.violations.first().map_or("", |violation| &violation.detail)
@@ -355,7 +374,19 @@ impl<'a> Court<'a, '_> {
             let trial = Trial { providers: providers.iter().collect(), ..Trial::default() };
             return Outcome::Violated(Rejection { violations: vec![violation], retry_after: None }, trial);
         }
-        self.first(providers.iter().map(|provider| self.try_provider(provider, Extra::default(), Examine::UpToIssuer)))
+        // A provider that names the token's issuer speaks for it, for good or ill. One that names none speaks for the
+        // tokens of all others: what the first refuses, the second must not let pass.
+        let names_none = |provider: &&Provider| provider.policy.issuers.is_empty();
+        let names_it = |provider: &&'a Provider| {
+            let found = self.find(provider, &mut Trial::default());
+            let claimed =
+                found.is_ok_and(|(_, jws)| provider.policy.check_issuer(&ClaimsSet::claimed_by(&jws).iss).is_none());
+            !names_none(provider) && claimed
+        };
+        let is_named = providers.iter().any(|provider| names_none(&provider))
+            && providers.iter().any(|provider| names_it(&provider));
+        let asked = providers.iter().filter(|provider| !(is_named && names_none(provider)));
+        self.first(asked.map(|provider| self.try_provider(provider, Extra::default(), Examine::UpToIssuer)))
     }
 
     /// The first child that is satisfied. `allow_missing` and `allow_missing_or_failed` beside others are no
@@ -405,7 +436,11 @@ impl<'a> Court<'a, '_> {
                             let (rejection, winner, loser) =
                                 if better { (rejection, trial, before) } else { (first, before, trial) };
                             let nobodys = Rank::of(&rejection) <= Rank::OtherIssuer;
-                            (rejection, if nobodys { winner.beside(loser) } else { winner })
+                            match Rank::of(&rejection) {
+                                Rank::Missing => (nowhere(), winner.beside(loser)),
+                                _ if nobodys => (rejection, winner.beside(loser)),
+                                _ => (rejection, winner),
+                            }
                         }
                     });
                 }
@@ -611,6 +646,12 @@ impl<'a> Accepted<'a> {
             }
         }
     }
+}
+
+/// No token in any of the places of several providers.
+fn nowhere() -> Rejection {
+    let detail = "the request holds no token in any of the places configured";
+    Rejection { violations: vec![Violation::new(Reason::HeaderMissing, detail)], retry_after: None }
 }
 
 /// Sets a header; the last of several values for one counts.

@@ -47,7 +47,7 @@ pub fn rejection_line(
     let reason = rejection.reason();
     let mut line = Members::new("rejected");
     line.put("reason", Some(reason.as_str().into()));
-    let others: Vec<&str> = rejection.violations.iter().skip(1).map(|violation| violation.reason.as_str()).collect();
+    let others: Vec<&str> = rejection.reasons().into_iter().skip(1).map(Reason::as_str).collect();
     line.put("others", (!others.is_empty()).then(|| json!(others)));
     line.put("detail", Some(rejection.detail().into()));
     line.text("provider", report.provider.as_deref());

@@ -49,9 +49,18 @@ pub struct Text(pub String);
 /// A token as it stands in a request, decoded without being believed.
 #[derive(Clone, Debug)]
 pub struct Token {
+    pub place: Place,
     pub compact: String,
     pub header: Value,
     pub claims: Value,
+}
+
+/// Where a token may stand. Headers' names are in lower case.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    Header(String),
+    Param(String),
+    Cookie(String),
 }
 
 impl Request {
@@ -79,25 +88,34 @@ impl Request {
         self.headers.iter().map(|(_, value)| value.clone()).chain([percent_decoded(&self.path)])
     }
 
-    /// Everything in it that looks like a token: `eyJ`, `.`, and so on, wherever it stands.
-    pub fn tokens(&self) -> Vec<Token> {
-        let words = self.texts().flat_map(|text| {
-            let token = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-            text.split(|c| !token(c)).map(str::to_owned).collect::<Vec<_>>()
+    /// All that stands where a token may stand.
+    pub fn credentials(&self) -> Vec<(Place, String)> {
+        let pair = |pair: &str| {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            (name.trim().to_owned(), value.to_owned())
+        };
+        let query = percent_decoded(self.path.split_once('?').map_or("", |(_, query)| query));
+        let params = query.split('&').map(pair).map(|(name, value)| (Place::Param(name), value));
+        let cookies = self.values("cookie").flat_map(|value| value.split(';')).map(pair);
+        let cookies = cookies.map(|(name, value)| (Place::Cookie(name), value));
+        let headers = self.headers.iter().map(|(name, value)| (Place::Header(name.to_lowercase()), value.clone()));
+        let all = headers.chain(params).chain(cookies);
+        let tokens = all.filter(|(place, _)| match place {
+            Place::Header(name) => ["authorization", "x-jwt"].contains(&name.as_str()),
+            Place::Param(name) => ["access_token", "jwt"].contains(&name.as_str()),
+            Place::Cookie(name) => ["id", "session"].contains(&name.as_str()),
         });
-        words.filter_map(|word| Token::parse(&word)).collect()
+        tokens.collect()
     }
 
-    /// How many values stand in places where a token may be.
-    pub fn credentials(&self) -> usize {
-        let headers = ["authorization", "x-jwt"].map(|name| self.values(name).count());
-        let named = |pair: &str| {
-            let name = pair.split('=').next().unwrap_or_default().trim();
-            ["jwt", "access_token", "session", "id"].contains(&percent_decoded(name).as_str())
+    /// The tokens in it, whatever stands around them.
+    pub fn tokens(&self) -> Vec<Token> {
+        let in_text = |(place, text): (Place, String)| {
+            let token = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+            let words: Vec<String> = text.split(|c| !token(c)).map(str::to_owned).collect();
+            words.into_iter().filter_map(move |word| Token::parse(place.clone(), word))
         };
-        let query = self.path.split_once('?').map_or("", |(_, query)| query);
-        let cookies = self.values("cookie").flat_map(|value| value.split(';'));
-        headers.iter().sum::<usize>() + query.split('&').chain(cookies).filter(|pair| named(pair)).count()
+        self.credentials().into_iter().flat_map(in_text).collect()
     }
 
     /// Sends it through one listener.
@@ -216,13 +234,14 @@ impl PartialEq for Text {
 }
 
 impl Token {
-    fn parse(compact: &str) -> Option<Self> {
+    fn parse(place: Place, compact: String) -> Option<Self> {
         let mut parts = compact.split('.').filter(|part| !part.is_empty());
         let mut json = || {
             let bytes = BASE64_URL_SAFE_NO_PAD.decode(parts.next()?).ok()?;
             serde_json::from_slice(&bytes).ok().filter(Value::is_object)
         };
-        Some(Token { compact: compact.to_owned(), header: json()?, claims: json()? })
+        let (header, claims) = (json()?, json()?);
+        Some(Token { place, compact, header, claims })
     }
 }
 

@@ -7,7 +7,7 @@ use claimgate_testbed::{Algorithm, Key, key_set, unix_time};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::case::{Case, Forwarded, Outcome, Request, Token, percent_decoded};
+use crate::case::{Case, Forwarded, Outcome, Place, Request, Token, percent_decoded};
 use crate::generate::World;
 
 /// An entry of the list.
@@ -163,8 +163,10 @@ impl Seen<'_> {
             return false;
         }
         let optional = ["allow_missing_or_failed", "extract_only_without_validation", "requires_any"];
+        let missing = reasons.contains(&"header_missing") && self.case.has_requirement("allow_missing");
         if self.ours.passed() {
-            return optional.iter().any(|kind| self.case.has_requirement(kind)) && self.annotations(self.ours) == 0;
+            return missing && self.annotations(self.ours) == 0
+                || optional.iter().any(|kind| self.case.has_requirement(kind)) && self.annotations(self.ours) == 0;
         }
         reasons.contains(&self.ours.reason())
     }
@@ -202,6 +204,27 @@ const KINDS: &[Kind] = &[
             let mut configuration = plain(world);
             configuration.as_object_mut().expect("an object").remove("rules");
             Example { configuration, request: Request::get("/") }
+        },
+    },
+    Kind {
+        id: "ed25519_first",
+        evidence: Evidence::Outcome(|seen| {
+            let tried = |jwk: &Value| jwk["crv"] == "Ed25519" && (jwk["kid"].is_null() || jwk["alg"].is_null());
+            let other = |token: &Token| token.header["alg"] != "EdDSA";
+            let told = |outcome: &Outcome| outcome.forwarded_values(STATUS_HEADER) == ["false"];
+            seen.provider(|provider| jwks(provider).iter().any(tried))
+                && seen.token(other)
+                && seen.ours.passed()
+                && (seen.native.reason() == "Jwt_ED25519_signature_is_wrong_length"
+                    || seen.native.passed() && seen.annotations(seen.native) < seen.annotations(seen.ours)
+                    || told(seen.native) && !told(seen.ours))
+        }),
+        example: |world| {
+            let mut ed = world.key("ed").public_jwk();
+            let members = ed.as_object_mut().expect("a JWK is an object");
+            members.remove("kid");
+            members.remove("alg");
+            with_keys(world, &json!({ "keys": [ed, world.key("rsa").public_jwk()] }), world.key("rsa"))
         },
     },
     Kind {
@@ -274,7 +297,7 @@ const KINDS: &[Kind] = &[
     Kind {
         id: "key_use",
         evidence: Evidence::Outcome(|seen| {
-            seen.provider(|provider| provider["local_jwks"].to_string().contains(r#"\"use\":\"enc\""#))
+            seen.provider(|provider| jwks(provider).iter().any(|jwk| jwk["use"] == "enc"))
                 && seen.stricter(&["key_mismatch", "key_not_found"])
         }),
         example: |world| {
@@ -298,7 +321,7 @@ const KINDS: &[Kind] = &[
     Kind {
         id: "hmac_unlisted",
         evidence: Evidence::Outcome(|seen| {
-            seen.provider(|provider| provider["local_jwks"].to_string().contains("oct"))
+            seen.provider(|provider| jwks(provider).iter().any(|jwk| jwk["kty"] == "oct"))
                 && seen.token(|token| token.header["alg"].as_str().is_some_and(|alg| alg.starts_with("HS")))
                 && seen.stricter(&["algorithm_not_allowed"])
         }),
@@ -349,8 +372,8 @@ const KINDS: &[Kind] = &[
                 ["Bearer ", "JWT ", "Token "].iter().any(|prefix| value.find(prefix).is_some_and(|place| place > 0))
             };
             let ours = seen.ours.reason();
-            // With a token somewhere else, that one is good for the plugin and one of two for `jwt_authn`.
-            let other = !seen.native.passed() && seen.ours.passed();
+            // What is no token for the plugin may be a bad one for `jwt_authn`, or a second one.
+            let other = seen.ours.passed() && (!seen.native.passed() || seen.case.request.credentials().len() > 1);
             // A comma before the prefix makes it a second value.
             seen.text(within) && (other || ours == "token_ambiguous" || seen.stricter(&["header_missing"]))
         }),
@@ -365,7 +388,7 @@ const KINDS: &[Kind] = &[
         evidence: Evidence::Outcome(|seen| {
             // A comma joins two lines.
             let joined = seen.case.request.headers.iter().any(|(name, value)| name != "cookie" && value.contains(','));
-            let several = seen.case.request.credentials() > 1 || joined;
+            let several = seen.case.request.credentials().len() > 1 || joined;
             let rejected = seen.ours.reason() == "token_ambiguous" && seen.native.status != 400;
             several && (rejected || seen.ours.passed() && seen.stricter(&[]))
         }),
@@ -379,13 +402,13 @@ const KINDS: &[Kind] = &[
         id: "token_used_twice",
         evidence: Evidence::Outcome(|seen| {
             let more = seen.annotations(seen.ours) > seen.annotations(seen.native);
+            let missed = seen.native.reason() == "Jwt_is_missing" || seen.native.passed() && more;
+            // What the first of two providers used up, the second does not mind: `jwt_authn` passes, too.
+            let gone = |outcome: &Outcome| outcome.forwarded_values("authorization").is_empty();
+            let unminded = seen.native.passed() && gone(seen.native) && !seen.ours.passed();
             seen.case.has_requirement("requires_all")
-                && seen.text(|text| {
-                    let starts = ["Bearer eyJ", "JWT eyJ", "Token eyJ", "eyJ"];
-                    starts.iter().any(|start| text.starts_with(start)) || text.contains("=eyJ")
-                })
-                && seen.ours.passed()
-                && (seen.native.reason() == "Jwt_is_missing" || seen.native.passed() && more)
+                && !seen.case.request.tokens().is_empty()
+                && (seen.ours.passed() && missed || unminded && seen.ours.reason() == "issuer_mismatch")
         }),
         example: |world| {
             let mut example = with_claim(world, "sub", "alice".into());
@@ -408,11 +431,65 @@ const KINDS: &[Kind] = &[
             let told = |outcome: &Outcome| outcome.forwarded_values(STATUS_HEADER) == ["false"];
             (bare || query.split('&').chain(cookies).any(empty))
                 && seen.ours.passed()
-                && (seen.native.reason().starts_with("Jwt_is_not_in_the_form") || told(seen.native) && !told(seen.ours))
+                && (seen.native.reason().starts_with("Jwt_is_not_in_the_form")
+                    || told(seen.native) && !told(seen.ours)
+                    // Of several parameters of one name, `jwt_authn` takes the first, empty or not.
+                    || seen.native.passed() && seen.annotations(seen.ours) > seen.annotations(seen.native))
         }),
         example: |world| {
             let request = Request::get("/?access_token=").bearer(&world.key("ec").sign(&honest(world)));
             Example { configuration: plain(world), request }
+        },
+    },
+    Kind {
+        id: "place_of_another",
+        evidence: Evidence::Outcome(|seen| {
+            let optional = ["allow_missing", "allow_missing_or_failed", "extract_only_without_validation"];
+            let elsewhere = |token: &Token| {
+                let mut issuers =
+                    seen.case.providers().filter(|(_, provider)| provider["issuer"] == token.claims["iss"]);
+                issuers.any(|(_, provider)| !places(provider).contains(&token.place))
+            };
+            seen.token(elsewhere)
+                && seen.provider(|provider| provider["issuer"].is_null())
+                && optional.iter().any(|kind| seen.case.has_requirement(kind))
+                && seen.stricter(&["key_not_found", "signature_invalid", "audience_mismatch", "subject_mismatch"])
+        }),
+        example: |world| {
+            let mut example = with_claim(world, "sub", "alice".into());
+            let keys = json!({ "inline_string": key_set(&[world.key("rsa")]).to_string() });
+            let anyone = json!({ "from_cookies": ["session"], "local_jwks": keys });
+            example.configuration["providers"]["anyone"] = anyone;
+            example.configuration["rules"][0]["requires"] = json!({ "allow_missing": {} });
+            let token = world.key("ec").sign(&honest(world));
+            Example { request: Request::get("/").header("cookie", format!("session={token}")), ..example }
+        },
+    },
+    Kind {
+        id: "prefix_or_none",
+        evidence: Evidence::Outcome(|seen| {
+            let mut headers: Vec<(String, &str)> = Vec::new();
+            for (_, provider) in seen.case.providers() {
+                for header in provider["from_headers"].as_array().into_iter().flatten() {
+                    let text = |name: &str| header[name].as_str().unwrap_or_default();
+                    headers.push((text("name").to_lowercase(), text("value_prefix")));
+                }
+            }
+            let twice = |(name, prefix): &(String, &str)| {
+                prefix.is_empty() && headers.iter().any(|(other, prefix)| other == name && !prefix.is_empty())
+            };
+            headers
+                .iter()
+                .filter(|header| twice(header))
+                .any(|(name, _)| seen.case.request.values(name).next().is_some())
+                && seen.native.reason().starts_with("Jwt_header_is_an_invalid")
+        }),
+        example: |world| {
+            let mut example = with_claim(world, "sub", "alice".into());
+            let header = json!([{ "name": "x-jwt", "value_prefix": "JWT " }, { "name": "x-jwt" }]);
+            example.configuration["providers"]["corp"]["from_headers"] = header;
+            let token = world.key("ec").sign(&honest(world));
+            Example { request: Request::get("/").header("x-jwt", format!("JWT {token}")), ..example }
         },
     },
     Kind {
@@ -585,6 +662,26 @@ fn with_keys(world: &World, set: &Value, signer: &Key) -> Example {
     let mut configuration = plain(world);
     configuration["providers"]["corp"]["local_jwks"]["inline_string"] = set.to_string().into();
     Example { configuration, request: Request::get("/").bearer(&signer.sign(&honest(world))) }
+}
+
+/// The keys in a provider's configuration.
+fn jwks(provider: &Value) -> Vec<Value> {
+    let set = provider["local_jwks"]["inline_string"].as_str().unwrap_or("{}");
+    let set: Value = serde_json::from_str(set).expect("a key set is JSON");
+    set["keys"].as_array().cloned().unwrap_or_default()
+}
+
+/// Where a provider looks for its tokens.
+fn places(provider: &Value) -> Vec<Place> {
+    let names = |field: &str| strings(&provider[field]).into_iter().map(str::to_owned);
+    let headers = provider["from_headers"].as_array().into_iter().flatten().map(|header| strings(&header["name"]));
+    let headers = headers.flatten().map(|name| Place::Header(name.to_lowercase()));
+    let params = names("from_params").map(Place::Param);
+    let found: Vec<Place> = headers.chain(params).chain(names("from_cookies").map(Place::Cookie)).collect();
+    if found.is_empty() {
+        return vec![Place::Header("authorization".to_owned()), Place::Param("access_token".to_owned())];
+    }
+    found
 }
 
 /// The values of every member of this name, wherever it stands.

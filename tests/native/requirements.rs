@@ -174,6 +174,32 @@ fn requirements() {
 }
 
 #[test]
+fn a_provider_that_names_the_issuer_speaks_for_it() {
+    let mut providers = providers();
+    // Takes tokens of any issuer and for any audience, if `a` or `c` has signed them.
+    let anyone = json!({"local_jwks": {"inline": key_set(&[&key("a"), &key("c")])},
+                        "claim_to_headers": [{"header_name": "x-b", "claim_name": "sub"}]});
+    providers["anyone"] = anyone;
+    let elsewhere =
+        |iss: &str, name: &str| key(name).sign(&json!({"iss": iss, "aud": "z", "sub": "s", "exp": NOW + 600}));
+    for requirement in [json!({"allow_missing": {}}), json!(null)] {
+        let rule = json!([{"match": {"prefix": "/"}, "requires": requirement}]);
+        let mut gate = match requirement.is_null() {
+            true => Gate::of(json!({"providers": providers})),
+            false => Gate::of(json!({"providers": providers, "rules": rule})),
+        };
+        let mut check = |token: &str, expected: &str| {
+            assert_eq!(outcome(&mut gate, &tokens(Some(token), None)), expected, "{requirement}");
+        };
+        check(&token("a"), "ok x-a=a");
+        check(&elsewhere(A, "a"), "audience_mismatch");
+        check(&elsewhere("https://c/", "c"), "ok x-b=s");
+        // `b` does not look there, so that it is no token of `b`.
+        check(&elsewhere(B, "c"), "ok x-b=s");
+    }
+}
+
+#[test]
 fn a_token_that_nobody_issued_costs_no_signature_in_a_group() {
     let (other, decoy) = (key("a").sign(&json!({"iss": "https://c/", "exp": 1})), tampered(&token("a")));
     let mut gate = requiring(json!({"allow_missing": {}}));
