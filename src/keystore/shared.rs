@@ -119,6 +119,7 @@ impl KeyStore {
             let Some(changes) = entry.take_set(issuer, set) else { return Vec::new() };
             events = changes;
             entry.generation = state.generation;
+            entry.wants_look = false;
             entry.settle_wanted(now);
         } else if state.generation < entry.generation {
             // The others know less than this worker: their schedule is older too.

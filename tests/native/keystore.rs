@@ -488,6 +488,21 @@ fn failures_are_shared_too() {
 }
 
 #[test]
+fn one_look_serves_all_workers() {
+    let mut leader = serving();
+    let mut follower = store(1);
+    share(&leader, &mut follower, START);
+    leader.want(CORP, &Want::Look, at(10));
+    let look = fetch(&mut leader, at(10));
+    share(&leader, &mut follower, at(10));
+    assert!(follower.may_look(CORP, at(10)), "its requests wait for the same look");
+    follower.want(CORP, &Want::Look, at(10));
+    leader.handle_response(look.id, answer(&["a"]), at(11));
+    share(&leader, &mut follower, at(11));
+    assert_eq!(follower.poll_fetch(at(11)), None, "what it wanted was looked at");
+}
+
+#[test]
 fn a_leader_that_dies_delays_by_its_lease() {
     let (mut leader, mut follower) = (store(1), store(1));
     fetch(&mut leader, START);
