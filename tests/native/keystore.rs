@@ -253,6 +253,17 @@ fn failures_back_off_with_jitter() {
 }
 
 #[test]
+fn no_pause_is_longer_than_the_outage_before_it() {
+    for seed in 0..1000 {
+        let mut gone = Duration::ZERO;
+        for pause in pauses(&Response::Failed, 12, seed) {
+            assert!(pause <= gone.max(secs(1)), "{pause:?} after {gone:?}, seed {seed}");
+            gone += pause;
+        }
+    }
+}
+
+#[test]
 fn an_issuer_may_ask_for_a_longer_pause() {
     let asking = |status: u16, value: &str| pauses(&reply(status, &[("retry-after", value)], vec![]), 1, 1)[0];
     assert_eq!(asking(503, "20"), secs(20));
