@@ -41,3 +41,38 @@ fn withdrawn_key() {
 fn down_from_the_start() {
     check(drills::down_from_the_start);
 }
+
+#[test]
+fn rotation_with_overlap() {
+    check(drills::rotation_with_overlap);
+}
+
+#[test]
+fn rotation_without_a_kid() {
+    check(drills::rotation_without_a_kid);
+}
+
+#[test]
+fn clock_skew() {
+    check(drills::clock_skew);
+}
+
+#[test]
+fn stripped_header() {
+    check(drills::stripped_header);
+}
+
+#[test]
+fn reload_under_load() {
+    check(drills::reload_under_load);
+}
+
+#[test]
+fn discovery() {
+    check(drills::discovery);
+}
+
+#[test]
+fn status_page() {
+    check(drills::status_page);
+}

@@ -4,16 +4,17 @@
 //! whose token the issuer stands by at that moment; lost is one that is not answered with 200.
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use jsonwebtoken::Algorithm;
 use serde_json::{Value, json};
 
-use crate::client::{Answer, Request};
+use crate::client::{Answer, Client, Request};
 use crate::gate::Gate;
 use crate::issuer::{Behaviour, Issuer};
-use crate::keys::{Key, unix_time};
+use crate::keys::{Key, key_set, unix_time};
 use crate::wait::{PAUSE, eventually};
 
 /// What became of one drill.
@@ -34,9 +35,22 @@ pub struct Drill {
 /// Carries out one drill, or several that go on at the same time.
 pub type Run = fn() -> Vec<Drill>;
 
-/// Every drill; those that take longest come first.
-pub const ALL: &[Run] =
-    &[outage, down_from_the_start, withdrawn_key, cold_stampede, rotation_signed_at_once, flood_of_unknown_kids];
+/// Every drill by its name; those that take longest come first.
+pub const ALL: &[(&str, Run)] = &[
+    ("outage", outage),
+    ("down_from_the_start", down_from_the_start),
+    ("withdrawn_key", withdrawn_key),
+    ("reload_under_load", reload_under_load),
+    ("cold_stampede", cold_stampede),
+    ("rotation_signed_at_once", rotation_signed_at_once),
+    ("rotation_with_overlap", rotation_with_overlap),
+    ("rotation_without_a_kid", rotation_without_a_kid),
+    ("flood_of_unknown_kids", flood_of_unknown_kids),
+    ("clock_skew", clock_skew),
+    ("stripped_header", stripped_header),
+    ("discovery", discovery),
+    ("status_page", status_page),
+];
 
 /// Sixty requests at once before there are any keys.
 ///
@@ -74,6 +88,48 @@ pub fn rotation_signed_at_once() -> Vec<Drill> {
 
     issuer.publish(&[&new]);
     let token = new.sign(&claims());
+    drill.valid(together(&gate, 32, |_| token.clone()).iter().map(status));
+    drill.valid(everywhere(&gate, &token));
+    drill.fetched(issuer.fetches() - before, 1);
+    drill.end(&gate)
+}
+
+/// Two rotations as they should be: a new key beside the old one, and the old one goes later.
+pub fn rotation_with_overlap() -> Vec<Drill> {
+    let mut drill = Drill::new("rotation with overlap", "no valid request lost, 1 extra fetch for each of 2 rotations");
+    let keys = [key("a"), key("b"), key("c")];
+    let tokens = keys.each_ref().map(|key| key.sign(&claims()));
+    let issuer = Issuer::start(&[&keys[0]]);
+    let gate = start(&issuer, &json!({}));
+    drill.valid(everywhere(&gate, &tokens[0]));
+    let before = issuer.fetches();
+    for (keys, tokens) in keys.windows(2).zip(tokens.windows(2)) {
+        issuer.publish(&[&keys[0], &keys[1]]);
+        drill.valid(together(&gate, 32, |number| tokens[number % 2].clone()).iter().map(status));
+        drill.valid(tokens.iter().flat_map(|token| everywhere(&gate, token)));
+    }
+    drill.fetched(issuer.fetches() - before, 2);
+    drill.end(&gate)
+}
+
+/// A new key in place of the old one, and neither keys nor tokens have names.
+pub fn rotation_without_a_kid() -> Vec<Drill> {
+    let mut drill = Drill::new("rotation without a kid", "no valid request lost, 1 extra fetch");
+    let (old, new) = (key("a"), key("b"));
+    let nameless = |key: &Key| {
+        let mut jwk = key.public_jwk();
+        jwk.as_object_mut().expect("a JWK is an object").remove("kid");
+        json!({ "keys": [jwk] })
+    };
+    let sign = |key: &Key| key.sign_with_header(&json!({ "alg": "ES256", "typ": "JWT" }), &claims());
+    let issuer = Issuer::start(&[]);
+    issuer.publish_document(&nameless(&old));
+    let gate = start(&issuer, &json!({}));
+    drill.valid(everywhere(&gate, &sign(&old)));
+    let before = issuer.fetches();
+
+    issuer.publish_document(&nameless(&new));
+    let token = sign(&new);
     drill.valid(together(&gate, 32, |_| token.clone()).iter().map(status));
     drill.valid(everywhere(&gate, &token));
     drill.fetched(issuer.fetches() - before, 1);
@@ -232,6 +288,177 @@ pub fn down_from_the_start() -> Vec<Drill> {
     issuer.behave(Behaviour::Serve);
     eventually("the gate recovers", || (status_of(gate.get("/").bearer(&token)) == 200).then_some(()));
     drill.valid(everywhere(&gate, &token));
+    drill.end(&gate)
+}
+
+/// The issuer's clock is not the gate's.
+pub fn clock_skew() -> Vec<Drill> {
+    let mut drill =
+        Drill::new("clock skew", "30 s ahead or behind is accepted, 300 s is refused with the right reason");
+    let key = key("a");
+    let issuer = Issuer::start(&[&key]);
+    let gate = start(&issuer, &json!({}));
+    // For each token ten seconds, so that it shows when the issuer is behind.
+    let issued_at = |ahead: i64| {
+        let now = unix_time() + ahead;
+        key.sign(&json!({ "iss": ISSUER, "sub": "alice", "iat": now, "nbf": now, "exp": now + 10 }))
+    };
+    let send = |ahead: i64| gate.get("/").bearer(&issued_at(ahead)).send();
+    drill.valid([0, 30, -30].map(|ahead| send(ahead).status));
+    drill.refused([&send(300)], "token_not_yet_valid");
+    drill.refused([&send(-300)], "token_expired");
+    drill.fetched(issuer.fetches(), 1);
+    drill.end(&gate)
+}
+
+/// A proxy in front of the gate removes `Authorization`.
+pub fn stripped_header() -> Vec<Drill> {
+    let mut drill = Drill::new("a proxy strips Authorization", "header_missing, and the log says so");
+    let key = key("a");
+    let issuer = Issuer::start(&[&key]);
+    let gate = start(&issuer, &json!({}));
+    let routes = json!([
+        { "match": { "prefix": "/kept" }, "route": { "cluster": "gate" } },
+        { "match": { "prefix": "/" }, "route": { "cluster": "gate" }, "request_headers_to_remove": ["authorization"] },
+    ]);
+    let proxy = Gate::open().routes(routes).cluster("gate", gate.addr()).start().expect("the proxy starts");
+    let token = key.sign(&claims());
+    drill.valid([status_of(proxy.get("/kept").bearer(&token))]);
+
+    let answer = proxy.get("/stripped").bearer(&token).send();
+    drill.bar(answer.status == 401, &format!("{} and not 401", answer.status));
+    drill.refused([&answer], "header_missing");
+    let line = eventually("the rejection is logged", || {
+        gate.events().into_iter().find(|event| event["event"] == "rejected" && event["path"] == "/stripped")
+    });
+    drill.bar(line["reason"] == "header_missing", &format!("the log says {line}"));
+    drill.note(format!("log: {}", line["detail"].as_str().unwrap_or("no detail")));
+    drill.fetched(issuer.fetches(), 1);
+    drill.end(&gate)
+}
+
+/// The plugin is configured anew, again and again, while requests run and the issuer is down.
+pub fn reload_under_load() -> Vec<Drill> {
+    const RELOADS: usize = 5;
+    let mut drill =
+        Drill::new("configuration reload under load", "5 reloads, issuer down: no request lost or waiting, no fetch");
+    let key = key("a");
+    let issuer = Issuer::start(&[&key]);
+    let configuration = |open: usize| {
+        let mut configuration = configuration(provider(ISSUER, &issuer.url(), "idp", &json!({})));
+        let open = json!({ "match": { "path": format!("/open-{open}") } });
+        configuration["rules"].as_array_mut().expect("rules are a list").insert(0, open);
+        configuration
+    };
+    let builder = Gate::plugin(&configuration(0)).cluster("idp", issuer.addr()).reloadable();
+    let gate = builder.start().expect("the gate starts");
+    let token = key.sign(&claims());
+    drill.valid(everywhere(&gate, &token));
+    // From now on, whoever waits for keys is lost.
+    issuer.behave(Behaviour::Refuse);
+    let refused = || counter(&gate, "cluster.idp.upstream_cx_connect_fail");
+    let (before, is_over) = (issuer.fetches() + refused(), AtomicBool::new(false));
+    let load = || {
+        let client = Client::keeping_alive(gate.addr());
+        let mut statuses = Vec::new();
+        while !is_over.load(Ordering::Relaxed) {
+            statuses.push(status_of(client.get("/").bearer(&token)));
+            statuses.push(status_of(gate.get("/").bearer(&token)));
+        }
+        statuses
+    };
+    let statuses = thread::scope(|scope| {
+        let load: Vec<_> = (0..4).map(|_| scope.spawn(load)).collect();
+        for number in 1..=RELOADS {
+            gate.reload(&configuration(number));
+            let path = format!("/open-{number}");
+            eventually("every worker has the new configuration", || {
+                (0..CONNECTIONS).all(|_| status_of(gate.get(&path)) == 200).then_some(())
+            });
+        }
+        is_over.store(true, Ordering::Relaxed);
+        load.into_iter().flat_map(|load| load.join().expect("no request panics")).collect::<Vec<_>>()
+    });
+    drill.valid(statuses);
+    drill.fetched(issuer.fetches() + refused() - before, 0);
+    drill.end(&gate)
+}
+
+/// The issuer is asked where its keys are.
+pub fn discovery() -> Vec<Drill> {
+    let mut drill =
+        Drill::new("OIDC discovery", "keys found through the metadata, also after a rotation; 1 fetch each");
+    let (old, new) = (key("a"), key("b"));
+    let honest = Issuer::start(&[&old]);
+    let impostor = Issuer::start(&[&old]);
+    let provider = |metadata: String, cluster: &str, name: &str| {
+        json!({
+            "issuer": name,
+            "oidc_discovery": { "http_uri": { "uri": metadata, "cluster": cluster, "timeout": "1s" } },
+        })
+    };
+    let (name, other) = (ISSUER, "https://other.example.com/");
+    let configuration = json!({
+        "providers": {
+            "honest": provider(honest.publish_metadata(name), "honest", name),
+            // It names itself, and not the issuer that it is asked for.
+            "impostor": provider(impostor.publish_metadata(name), "impostor", other),
+        },
+        "rules": [
+            { "match": { "prefix": "/honest" }, "requires": { "provider_name": "honest" } },
+            { "match": { "prefix": "/impostor" }, "requires": { "provider_name": "impostor" } },
+        ],
+    });
+    let builder = Gate::plugin(&configuration).cluster("honest", honest.addr()).cluster("impostor", impostor.addr());
+    let gate = builder.start().expect("the gate starts");
+    let send = |token: &str| (0..CONNECTIONS).map(|_| status_of(gate.get("/honest").bearer(token))).collect::<Vec<_>>();
+    drill.valid(send(&old.sign(&claims())));
+    drill.bar((honest.metadata_fetches(), honest.fetches()) == (1, 1), "more than 1 fetch each at the start");
+    honest.publish(&[&new]);
+    drill.valid(send(&new.sign(&claims())));
+    drill.bar(honest.metadata_fetches() == 2, "the metadata are not refreshed with the keys");
+    drill.fetched(honest.fetches() - 1, 1);
+
+    drill.refused([&gate.get("/impostor").bearer(&old.sign(&claims_of(other))).send()], "jwks_unavailable");
+    drill.bar(impostor.fetches() == 0, "the impostor was asked for keys");
+    drill.end(&gate)
+}
+
+/// What the gate tells of its keys at `status_path`.
+pub fn status_page() -> Vec<Drill> {
+    let mut drill = Drill::new("status page", "JSON with states, kids, RFC 7638 thumbprints; no secrets");
+    let (public, symmetric) = (key("a"), Key::new(Algorithm::HS256, "shared"));
+    let issuer = Issuer::start(&[&public]);
+    let mut configuration = configuration(provider(ISSUER, &issuer.url(), "idp", &json!({})));
+    configuration["providers"]["shared"] = json!({
+        "issuer": "https://shared.example.com/",
+        "algorithms": ["HS256"],
+        "local_jwks": { "inline_string": key_set(&[&symmetric]).to_string() },
+    });
+    let gate = Gate::plugin(&configuration).cluster("idp", issuer.addr()).start().expect("the gate starts");
+    drill.valid(everywhere(&gate, &public.sign(&claims())));
+
+    let jwk = symmetric.public_jwk();
+    let secret = jwk["k"].as_str().expect("a symmetric key has a secret");
+    let expected_keys = json!([{ "kid": "a", "thumbprint": public.thumbprint() }]);
+    for _ in 0..CONNECTIONS {
+        let answer = gate.get(STATUS_PATH).send();
+        let page = answer.json();
+        let provider = |name: &str| {
+            let mut providers = page["providers"].as_array().into_iter().flatten();
+            providers.find(|provider| provider["provider"] == name).cloned().unwrap_or_default()
+        };
+        let (corp, shared) = (provider("corp"), provider("shared"));
+        drill.bar(answer.header("content-type") == Some("application/json"), "no JSON");
+        drill.bar((&corp["state"], &corp["keys"]) == (&json!("fresh"), &expected_keys), &format!("told {corp}"));
+        drill.bar(corp["fetched"].is_u64() && corp["expires"].is_u64() && corp["next_attempt"].is_u64(), "no times");
+        drill.bar(corp["last_error"].is_null() && corp["stale_since"].is_null(), "an error that is none");
+        drill.bar((&shared["state"], &shared["symmetric_keys"]) == (&json!("inline"), &json!(1)), "keys by count");
+        drill.bar(shared["keys"] == json!([]), "a symmetric key was named");
+        drill.bar(!answer.text().contains(secret) && !gate.log().contains(secret), "a secret was told");
+    }
+    drill.bar(gate.upstream().received().iter().all(|request| request.path == "/"), "the upstream was asked");
+    drill.fetched(issuer.fetches(), 1);
     drill.end(&gate)
 }
 
