@@ -51,7 +51,8 @@ pub struct Remote {
     pub stale_for: Duration,
     /// Least time between two fetches for unknown `kid`s, after a burst of two.
     pub min_refetch_interval: Duration,
-    /// The pause after a first failed fetch; its upper bound doubles with each further failure.
+    /// The pause after a first failed fetch; its upper bound doubles with each further failure, and is never above the
+    /// time for which fetches have failed.
     pub first_pause: Duration,
     /// The longest pause between two attempts.
     pub longest_pause: Duration,
@@ -276,6 +277,8 @@ struct Entry {
     discovered: Option<Address>,
     next_attempt: UnixTime,
     failures: u32,
+    /// When the first of these failures was.
+    failing_since: Option<UnixTime>,
     last_error: Option<FetchError>,
     refetches: Budget,
     looked: Option<UnixTime>,
@@ -350,6 +353,7 @@ impl KeyStore {
             discovered: None,
             next_attempt: now,
             failures: 0,
+            failing_since: None,
             last_error: None,
             refetches: Budget { left: REFETCH_BURST, refilled: now },
             looked: None,
@@ -539,7 +543,7 @@ impl Entry {
         if is_known_unknown || kid.len() > UNKNOWN_KID_BYTES {
             return nobody;
         }
-        if self.in_flight.is_some() || self.wanted.iter().any(|wanted| wanted == kid) {
+        if self.in_flight.is_some() {
             return Lookup::Await(Want::Kid(kid.to_owned()));
         }
         // The issuer may have rotated and cannot be asked: that is no fault of the token's.
@@ -643,6 +647,7 @@ impl Entry {
     /// The issuer has answered.
     fn settle(&mut self, random: &mut Random, now: UnixTime) {
         self.failures = 0;
+        self.failing_since = None;
         self.last_error = None;
         self.told_stale = false;
         self.wants_look = false;
@@ -678,11 +683,16 @@ impl Entry {
         now: UnixTime,
     ) -> Vec<Event> {
         let Some(remote) = self.remote() else { return Vec::new() };
-        let ceiling = remote.first_pause.saturating_mul(2_u32.saturating_pow(self.failures)).min(remote.longest_pause);
+        let failing_since = self.failing_since.unwrap_or(now);
+        let doubled = remote.first_pause.saturating_mul(2_u32.saturating_pow(self.failures)).min(remote.longest_pause);
+        // However short the pauses before were: the keys of an issuer that is back are there after at most as long
+        // again as it was gone.
+        let ceiling = doubled.min(now.since(failing_since)).max(remote.first_pause);
         let pause = random.between(remote.first_pause, ceiling);
         let retry_after = pause.max(wanted_pause.unwrap_or_default().min(PAUSE_MAX));
         self.discovered = None;
         self.failures = self.failures.saturating_add(1);
+        self.failing_since = Some(failing_since);
         self.next_attempt = now.after(retry_after);
         self.wanted.clear();
         self.wants_look = false;

@@ -25,6 +25,7 @@ pub struct SharedState {
     pub lease: Option<(u64, UnixTime)>,
     next_attempt: UnixTime,
     failures: u32,
+    failing_since: Option<UnixTime>,
     refetches_left: u32,
     refetches_refilled: UnixTime,
     looked: Option<UnixTime>,
@@ -67,6 +68,7 @@ impl KeyStore {
             lease: here.map(|fetch| (worker, fetch.deadline)),
             next_attempt: entry.next_attempt,
             failures: entry.failures,
+            failing_since: entry.failing_since,
             refetches_left: entry.refetches.left,
             refetches_refilled: entry.refetches.refilled,
             looked: entry.looked,
@@ -119,6 +121,7 @@ impl KeyStore {
             let Some(changes) = entry.take_set(issuer, set) else { return Vec::new() };
             events = changes;
             entry.generation = state.generation;
+            entry.wants_look = false;
             entry.settle_wanted(now);
         } else if state.generation < entry.generation {
             // The others know less than this worker: their schedule is older too.
@@ -126,6 +129,7 @@ impl KeyStore {
         }
         entry.next_attempt = state.next_attempt;
         entry.failures = state.failures;
+        entry.failing_since = state.failing_since;
         entry.refetches = Budget { left: state.refetches_left.min(REFETCH_BURST), refilled: state.refetches_refilled };
         entry.looked = state.looked;
         entry.in_flight = match state.lease {

@@ -253,6 +253,17 @@ fn failures_back_off_with_jitter() {
 }
 
 #[test]
+fn no_pause_is_longer_than_the_outage_before_it() {
+    for seed in 0..1000 {
+        let mut gone = Duration::ZERO;
+        for pause in pauses(&Response::Failed, 12, seed) {
+            assert!(pause <= gone.max(secs(1)), "{pause:?} after {gone:?}, seed {seed}");
+            gone += pause;
+        }
+    }
+}
+
+#[test]
 fn an_issuer_may_ask_for_a_longer_pause() {
     let asking = |status: u16, value: &str| pauses(&reply(status, &[("retry-after", value)], vec![]), 1, 1)[0];
     assert_eq!(asking(503, "20"), secs(20));
@@ -488,6 +499,21 @@ fn failures_are_shared_too() {
 }
 
 #[test]
+fn one_look_serves_all_workers() {
+    let mut leader = serving();
+    let mut follower = store(1);
+    share(&leader, &mut follower, START);
+    leader.want(CORP, &Want::Look, at(10));
+    let look = fetch(&mut leader, at(10));
+    share(&leader, &mut follower, at(10));
+    assert!(follower.may_look(CORP, at(10)), "its requests wait for the same look");
+    follower.want(CORP, &Want::Look, at(10));
+    leader.handle_response(look.id, answer(&["a"]), at(11));
+    share(&leader, &mut follower, at(11));
+    assert_eq!(follower.poll_fetch(at(11)), None, "what it wanted was looked at");
+}
+
+#[test]
 fn a_leader_that_dies_delays_by_its_lease() {
     let (mut leader, mut follower) = (store(1), store(1));
     fetch(&mut leader, START);
@@ -528,6 +554,15 @@ fn status_tells_what_an_operator_asks() {
     assert_eq!(status.set_id.map(|id| id.len()), Some(16));
     assert!(status.last_error.is_none());
     assert_eq!(state(&store, at(601)), "stale");
+}
+
+/// Found by a fuzzer: a `kid` was waited for whose budget another worker had spent.
+#[test]
+fn nobody_waits_for_what_another_worker_has_spent() {
+    crate::keystore_driver::drive(&[
+        6, 127, 2, 6, 105, 26, 2, 2, 6, 26, 0, 105, 48, 248, 2, 6, 26, 254, 229, 253, 66, 0, 248, 1, 109, 2, 66, 6, 26,
+        254, 0, 248, 216, 192,
+    ]);
 }
 
 proptest::proptest! {

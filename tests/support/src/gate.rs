@@ -25,6 +25,8 @@ pub struct Gate {
     /// One for each listener, in the order in which they were given. Never empty.
     clients: Vec<Client>,
     upstream: Upstream,
+    /// What the listeners are made of: they can be made again.
+    listeners: Mutex<Vec<Listener>>,
 }
 
 /// A gate under construction.
@@ -33,6 +35,7 @@ pub struct Builder {
     concurrency: usize,
     clusters: Vec<(String, SocketAddr)>,
     stats_config: Value,
+    reloadable: bool,
 }
 
 struct Listener {
@@ -100,6 +103,22 @@ impl Gate {
     /// If there are not so many.
     pub fn listener(&self, number: usize) -> &Client {
         &self.clients[number]
+    }
+
+    /// Gives the plugin of the first listener another configuration, as a control plane does: Envoy goes on serving and
+    /// takes it over some time later.
+    ///
+    /// # Panics
+    /// If this is not a [reloadable](Builder::reloadable) gate with the plugin.
+    pub fn reload(&self, configuration: &Value) {
+        let mut listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        assert!(matches!(listeners[0].filter, Filter::Plugin(_)), "there is no plugin to configure");
+        listeners[0].filter = Filter::Plugin(configuration.to_string());
+        let envoy = self.envoy();
+        let file = envoy.directory().join(LISTENERS);
+        assert!(file.exists(), "the gate is not reloadable");
+        let listeners = bootstraps(&listeners, envoy.directory()).expect("the plugin was built before");
+        write_listeners(&file, &listeners);
     }
 
     pub fn upstream(&self) -> &Upstream {
@@ -218,7 +237,13 @@ impl Builder {
     fn new(filter: Filter) -> Self {
         let listener =
             Listener { filter, carrier: Carrier::default(), behind: Vec::new(), routes: None, log_fields: Vec::new() };
-        Builder { listeners: vec![listener], concurrency: 2, clusters: Vec::new(), stats_config: json!({}) }
+        Builder {
+            listeners: vec![listener],
+            concurrency: 2,
+            clusters: Vec::new(),
+            stats_config: json!({}),
+            reloadable: false,
+        }
     }
 
     /// Envoy's `stats_config`, for labels of metrics.
@@ -277,29 +302,44 @@ impl Builder {
         self
     }
 
+    /// Lets Envoy read its listeners from a file that it watches: see [`Gate::reload`].
+    pub fn reloadable(self) -> Self {
+        Builder { reloadable: true, ..self }
+    }
+
     /// Starts Envoy and an upstream, and waits until requests are served.
     ///
     /// # Errors
     /// If Envoy refuses the configuration, its log. If Envoy or the plugin cannot be had, the reason.
     pub fn start(self) -> Result<Gate, StartError> {
-        let filters = self.listeners.iter().map(Listener::http_filter).collect::<Result<Vec<_>, String>>()?;
+        // Built before Envoy has a directory: it may take minutes.
+        bootstraps(&self.listeners, Path::new(""))?;
         let upstream = Upstream::start();
-        let bootstrap = |directory: &Path| self.bootstrap(filters, upstream.addr(), &directory.join(ACCESS_LOG));
+        let bootstrap = |directory: &Path| self.bootstrap(upstream.addr(), directory);
         let mut envoy = Envoy::start(bootstrap, self.concurrency)?;
         let (admin, clients) = wait_until_ready(&mut envoy, self.listeners.len())?;
-        Ok(Gate { envoy: Mutex::new(envoy), admin, clients, upstream })
+        Ok(Gate { envoy: Mutex::new(envoy), admin, clients, upstream, listeners: Mutex::new(self.listeners) })
     }
 
-    fn bootstrap(&self, filters: Vec<Option<Value>>, upstream: SocketAddr, access_log: &Path) -> Value {
-        let listeners = self.listeners.iter().zip(filters).enumerate();
-        let listeners = listeners.map(|(number, (listener, filter))| listener.bootstrap(number, filter, access_log));
+    fn bootstrap(&self, upstream: SocketAddr, directory: &Path) -> Value {
+        let listeners = bootstraps(&self.listeners, directory).expect("they could be made before");
         let mut clusters = vec![cluster("upstream", upstream)];
         clusters.extend(self.clusters.iter().map(|(name, address)| cluster(name, *address)));
-        json!({
+        let mut bootstrap = json!({
             "admin": { "address": socket_address(FREE_PORT) },
             "stats_config": self.stats_config,
-            "static_resources": { "listeners": listeners.collect::<Vec<_>>(), "clusters": clusters },
-        })
+            "static_resources": { "clusters": clusters },
+        });
+        if self.reloadable {
+            let file = directory.join(LISTENERS);
+            write_listeners(&file, &listeners);
+            // Whoever is told its configuration needs a name.
+            bootstrap["node"] = json!({ "id": "testbed", "cluster": "testbed" });
+            bootstrap["dynamic_resources"] = json!({ "lds_config": { "path_config_source": { "path": file } } });
+        } else {
+            bootstrap["static_resources"]["listeners"] = listeners.into();
+        }
+        bootstrap
     }
 }
 
@@ -428,6 +468,24 @@ impl From<String> for StartError {
     }
 }
 
+fn bootstraps(listeners: &[Listener], directory: &Path) -> Result<Vec<Value>, String> {
+    let access_log = directory.join(ACCESS_LOG);
+    let listeners = listeners.iter().enumerate();
+    listeners.map(|(number, listener)| Ok(listener.bootstrap(number, listener.http_filter()?, &access_log))).collect()
+}
+
+/// In one step, so that Envoy reads the old file or the new one.
+fn write_listeners(file: &Path, listeners: &[Value]) {
+    let resources = listeners.iter().map(|listener| {
+        let mut listener = listener.clone();
+        listener["@type"] = "type.googleapis.com/envoy.config.listener.v3.Listener".into();
+        listener
+    });
+    let scratch = file.with_extension("new");
+    fs::write(&scratch, json!({ "resources": resources.collect::<Vec<_>>() }).to_string()).expect("can write");
+    fs::rename(&scratch, file).expect("can rename");
+}
+
 /// Envoy picks its ports itself and tells them, so that no port is chosen twice.
 fn wait_until_ready(envoy: &mut Envoy, listeners: usize) -> Result<(Client, Vec<Client>), String> {
     let deadline = Instant::now() + DEADLINE;
@@ -482,6 +540,7 @@ fn socket_address(address: SocketAddr) -> Value {
 
 const FREE_PORT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 const ACCESS_LOG: &str = "access.log";
+const LISTENERS: &str = "listeners.json";
 /// What Envoy prints when WebAssembly code traps: `proxy-wasm-cpp-host` (`src/v8/v8.cc`, `src/wasm.cc`), and Rust's own
 /// panic message.
 const TRAPS: &[&str] = &["Function: proxy_on_", "Uncaught RuntimeError", "Wasm VM failed", "panicked at"];

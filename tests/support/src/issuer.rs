@@ -7,6 +7,7 @@ use axum::body::{Body, Bytes};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::Response;
 use futures_util::stream::{self, StreamExt};
+use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use crate::keys::{Key, key_set};
@@ -30,19 +31,22 @@ pub enum Behaviour {
     Refuse,
 }
 
-/// Serves a JWK Set at one path, and 404 elsewhere.
+/// Serves a JWK Set at one path, its metadata if told to, and 404 elsewhere.
 pub struct Issuer {
     server: Mutex<Server>,
     address: SocketAddr,
     path: String,
     plan: watch::Sender<Plan>,
     received: Arc<Mutex<Vec<Received>>>,
+    metadata_received: Arc<Mutex<Vec<Received>>>,
 }
 
 #[derive(Clone, Default)]
 struct Plan {
     behaviour: Behaviour,
     document: Bytes,
+    /// Absent: there is none.
+    metadata: Option<Bytes>,
     headers: Vec<(HeaderName, HeaderValue)>,
 }
 
@@ -54,17 +58,28 @@ impl Issuer {
 
     pub fn start_at(path: &str, keys: &[&Key]) -> Self {
         let (plan, seen_plan) = watch::channel(Plan { document: document(keys), ..Plan::default() });
-        let received = Arc::new(Mutex::new(Vec::new()));
-        let (log, own_path) = (received.clone(), path.to_owned());
+        let (received, metadata_received) = (Arc::<Mutex<Vec<_>>>::default(), Arc::<Mutex<Vec<_>>>::default());
+        let (log, metadata_log, own_path) = (received.clone(), metadata_received.clone(), path.to_owned());
         let server = Server::start(move |request: Received| {
-            let known = request.path == own_path;
-            if known {
+            let resource = match request.path.as_str() {
+                path if path == own_path => Some((Resource::KeySet, &log)),
+                METADATA_PATH if seen_plan.borrow().metadata.is_some() => Some((Resource::Metadata, &metadata_log)),
+                _ => None,
+            };
+            let resource = resource.map(|(resource, log)| {
                 log.lock().expect("no handler panics").push(request);
-            }
+                resource
+            });
             let plan = seen_plan.clone();
-            async move { if known { answer(plan).await } else { empty(StatusCode::NOT_FOUND) } }
+            async move {
+                match resource {
+                    Some(resource) => answer(plan, resource).await,
+                    None => empty(StatusCode::NOT_FOUND),
+                }
+            }
         });
-        Issuer { address: server.address(), server: Mutex::new(server), path: path.to_owned(), plan, received }
+        let (address, server, path) = (server.address(), Mutex::new(server), path.to_owned());
+        Issuer { server, address, path, plan, received, metadata_received }
     }
 
     pub fn addr(&self) -> SocketAddr {
@@ -79,6 +94,19 @@ impl Issuer {
     /// Exchanges the key set.
     pub fn publish(&self, keys: &[&Key]) {
         self.plan.send_modify(|plan| plan.document = document(keys));
+    }
+
+    /// Exchanges the key set for any document.
+    pub fn publish_document(&self, document: &Value) {
+        self.plan.send_modify(|plan| plan.document = document.to_string().into());
+    }
+
+    /// Serves metadata (OpenID Connect Discovery 1.0 §4) that name this `issuer` and the address of the key set, and
+    /// behaves with them as with the key set. Returns their address.
+    pub fn publish_metadata(&self, issuer: &str) -> String {
+        let metadata = json!({ "issuer": issuer, "jwks_uri": self.url() });
+        self.plan.send_modify(|plan| plan.metadata = Some(metadata.to_string().into()));
+        format!("http://{}{METADATA_PATH}", self.address)
     }
 
     /// Sends these headers with every answer, such as `Cache-Control` or `ETag`.
@@ -107,26 +135,41 @@ impl Issuer {
         self.received.lock().expect("no handler panics").len()
     }
 
+    /// How often the metadata were asked for.
+    pub fn metadata_fetches(&self) -> usize {
+        self.metadata_received.lock().expect("no handler panics").len()
+    }
+
     /// Every request for the key set, in order of arrival.
     pub fn received(&self) -> Vec<Received> {
         self.received.lock().expect("no handler panics").clone()
     }
 }
 
+#[derive(Clone, Copy)]
+enum Resource {
+    KeySet,
+    Metadata,
+}
+
 fn document(keys: &[&Key]) -> Bytes {
     key_set(keys).to_string().into()
 }
 
-async fn answer(mut plan: watch::Receiver<Plan>) -> Response {
+async fn answer(mut plan: watch::Receiver<Plan>, resource: Resource) -> Response {
     // An error means that the issuer is being dropped, and then nobody reads the answer.
     let Ok(current) = plan.wait_for(|plan| plan.behaviour != Behaviour::Hang).await.map(|plan| plan.clone()) else {
         return empty(StatusCode::SERVICE_UNAVAILABLE);
     };
+    let document = match resource {
+        Resource::KeySet => current.document,
+        Resource::Metadata => current.metadata.unwrap_or_default(),
+    };
     let mut response = match current.behaviour {
         Behaviour::Status(code) => empty(StatusCode::from_u16(code).expect("a status code")),
         Behaviour::Body(bytes) => Response::new(Body::from(bytes)),
-        Behaviour::SlowBody => Response::new(slow(current.document, plan)),
-        Behaviour::Serve | Behaviour::Hang | Behaviour::Refuse => Response::new(Body::from(current.document)),
+        Behaviour::SlowBody => Response::new(slow(document, plan)),
+        Behaviour::Serve | Behaviour::Hang | Behaviour::Refuse => Response::new(Body::from(document)),
     };
     response.headers_mut().insert("content-type", HeaderValue::from_static("application/jwk-set+json"));
     response.headers_mut().extend(current.headers);
@@ -145,3 +188,5 @@ fn empty(status: StatusCode) -> Response {
     *response.status_mut() = status;
     response
 }
+
+const METADATA_PATH: &str = "/.well-known/openid-configuration";

@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
 use ed25519_dalek::pkcs8::EncodePrivateKey as _;
-use jsonwebtoken::jwk::Jwk;
+use jsonwebtoken::jwk::{Jwk, ThumbprintHash};
 use jsonwebtoken::{Algorithm, AlgorithmFamily, EncodingKey, crypto};
 use p256::pkcs8::EncodePublicKey as _;
 use rsa::pkcs1::{DecodeRsaPrivateKey as _, EncodeRsaPrivateKey as _};
@@ -65,6 +65,12 @@ impl Key {
         jwk["kid"] = self.kid.clone().into();
         jwk["use"] = "sig".into();
         jwk
+    }
+
+    /// The thumbprint of the public half (RFC 7638, SHA-256).
+    pub fn thumbprint(&self) -> String {
+        let jwk = Jwk::from_encoding_key(&self.private, self.algorithm).expect("a key made here is sound");
+        jwk.thumbprint(ThumbprintHash::SHA256).expect("a key made here is sound")
     }
 
     /// The public half as PEM (`BEGIN PUBLIC KEY`): what an attacker who confuses `RS256` with `HS256` signs with.
