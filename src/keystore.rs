@@ -543,7 +543,7 @@ impl Entry {
         if is_known_unknown || kid.len() > UNKNOWN_KID_BYTES {
             return nobody;
         }
-        if self.in_flight.is_some() || self.wanted.iter().any(|wanted| wanted == kid) {
+        if self.in_flight.is_some() {
             return Lookup::Await(Want::Kid(kid.to_owned()));
         }
         // The issuer may have rotated and cannot be asked: that is no fault of the token's.

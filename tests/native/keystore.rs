@@ -556,6 +556,15 @@ fn status_tells_what_an_operator_asks() {
     assert_eq!(state(&store, at(601)), "stale");
 }
 
+/// Found by a fuzzer: a `kid` was waited for whose budget another worker had spent.
+#[test]
+fn nobody_waits_for_what_another_worker_has_spent() {
+    crate::keystore_driver::drive(&[
+        6, 127, 2, 6, 105, 26, 2, 2, 6, 26, 0, 105, 48, 248, 2, 6, 26, 254, 229, 253, 66, 0, 248, 1, 109, 2, 66, 6, 26,
+        254, 0, 248, 216, 192,
+    ]);
+}
+
 proptest::proptest! {
     #![proptest_config(proptest::test_runner::Config { cases: 2000, ..Default::default() })]
 

@@ -34,6 +34,7 @@ pub struct Builder {
     listeners: Vec<Listener>,
     concurrency: usize,
     clusters: Vec<(String, SocketAddr)>,
+    stats_config: Value,
     reloadable: bool,
 }
 
@@ -236,7 +237,18 @@ impl Builder {
     fn new(filter: Filter) -> Self {
         let listener =
             Listener { filter, carrier: Carrier::default(), behind: Vec::new(), routes: None, log_fields: Vec::new() };
-        Builder { listeners: vec![listener], concurrency: 2, clusters: Vec::new(), reloadable: false }
+        Builder {
+            listeners: vec![listener],
+            concurrency: 2,
+            clusters: Vec::new(),
+            stats_config: json!({}),
+            reloadable: false,
+        }
+    }
+
+    /// Envoy's `stats_config`, for labels of metrics.
+    pub fn stats_config(self, stats_config: Value) -> Self {
+        Builder { stats_config, ..self }
     }
 
     /// How Envoy is given the plugin's configuration.
@@ -315,6 +327,7 @@ impl Builder {
         clusters.extend(self.clusters.iter().map(|(name, address)| cluster(name, *address)));
         let mut bootstrap = json!({
             "admin": { "address": socket_address(FREE_PORT) },
+            "stats_config": self.stats_config,
             "static_resources": { "clusters": clusters },
         });
         if self.reloadable {
