@@ -127,6 +127,8 @@ impl KeyStore {
             // The others know less than this worker: their schedule is older too.
             return Vec::new();
         }
+        // Another worker has gone on: what the metadata told here is not of its refresh.
+        entry.discovered = None;
         entry.next_attempt = state.next_attempt;
         entry.failures = state.failures;
         entry.failing_since = state.failing_since;

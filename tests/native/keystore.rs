@@ -514,6 +514,25 @@ fn one_look_serves_all_workers() {
 }
 
 #[test]
+fn a_refresh_that_another_worker_finished_begins_with_the_metadata() {
+    let discovery = Discovery { issuer: "https://idp.example.com".into(), clusters: Default::default() };
+    let store = || {
+        let address = address("/.well-known/openid-configuration");
+        store_of(vec![Remote { address, discovery: Some(discovery.clone()), ..remote() }])
+    };
+    let metadata = || {
+        let body = r#"{"issuer":"https://idp.example.com","jwks_uri":"https://idp.example.com/k"}"#;
+        reply(200, &[], body.into())
+    };
+    let (mut slow, mut fast) = (store(), store());
+    fetch_and(&mut slow, metadata(), START);
+    fetch_and(&mut fast, metadata(), START);
+    fetch_and(&mut fast, answer(&["a"]), START);
+    assert_eq!(share(&fast, &mut slow, START), [fetched(&["a"])]);
+    assert_eq!(fetch(&mut slow, at(540)).address.path, "/.well-known/openid-configuration");
+}
+
+#[test]
 fn a_leader_that_dies_delays_by_its_lease() {
     let (mut leader, mut follower) = (store(1), store(1));
     fetch(&mut leader, START);

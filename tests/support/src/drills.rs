@@ -420,10 +420,12 @@ pub fn discovery() -> Vec<Drill> {
     let gate = builder.start().expect("the gate starts");
     let send = |token: &str| (0..CONNECTIONS).map(|_| status_of(gate.get("/honest").bearer(token))).collect::<Vec<_>>();
     drill.valid(send(&old.sign(&claims())));
-    drill.bar((honest.metadata_fetches(), honest.fetches()) == (1, 1), "more than 1 fetch each at the start");
+    let found = (honest.metadata_fetches(), honest.fetches());
+    drill.bar(found == (1, 1), &format!("{found:?} fetches of metadata and keys at the start"));
     honest.publish(&[&new]);
     drill.valid(send(&new.sign(&claims())));
-    drill.bar(honest.metadata_fetches() == 2, "the metadata are not refreshed with the keys");
+    let found = honest.metadata_fetches();
+    drill.bar(found == 2, &format!("{found} fetches of the metadata for 2 of the keys"));
     drill.fetched(honest.fetches() - 1, 1);
 
     drill.refused([&gate.get("/impostor").bearer(&old.sign(&claims_of(other))).send()], "jwks_unavailable");
