@@ -57,11 +57,8 @@ pub struct Allow {
 /// Why a request goes on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Because {
-    /// Its tokens satisfy these providers.
-    Verified {
-        /// The providers' names.
-        providers: Vec<String>,
-    },
+    /// Its tokens are good.
+    Verified(Vec<Credential>),
     /// It needs no good token, and has none.
     Optional,
     /// It is a CORS preflight.
@@ -72,6 +69,15 @@ pub enum Because {
     NoRequirement,
 }
 
+/// A token that a provider accepted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Credential {
+    /// The provider's name.
+    pub provider: String,
+    /// The name of the key that verified it, if it has one.
+    pub kid: Option<String>,
+}
+
 /// A request that is answered here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejection {
@@ -79,12 +85,39 @@ pub struct Rejection {
     pub violations: Vec<Violation>,
     /// For an outage: when to try again.
     pub retry_after: Option<Duration>,
+    /// The one provider that the token was held against; nothing if there were several, or none.
+    pub provider: Option<String>,
+}
+
+impl From<Vec<Violation>> for Rejection {
+    fn from(violations: Vec<Violation>) -> Self {
+        Self { violations, retry_after: None, provider: None }
+    }
 }
 
 impl Rejection {
     /// The reason.
     pub fn reason(&self) -> Reason {
         self.violations.first().map_or(Reason::JwksUnavailable, |violation| violation.reason)
+    }
+
+    /// Every reason there is, once and in order.
+    pub fn reasons(&self) -> Vec<Reason> {
+        let mut reasons: Vec<Reason> = self.violations.iter().map(|violation| violation.reason).collect();
+        reasons.dedup();
+        reasons
+    }
+
+    /// The scope that would satisfy every rule on scopes (RFC 6750 §3).
+    pub fn scope(&self) -> Option<String> {
+        let mut words: Vec<&str> = Vec::new();
+        for word in self.violations.iter().filter_map(|violation| violation.scope.as_deref()).flat_map(|s| s.split(' '))
+        {
+            if !words.contains(&word) {
+                words.push(word);
+            }
+        }
+        (!words.is_empty()).then(|| words.join(" "))
     }
 
     /// The reason in words that the client may read.
@@ -108,6 +141,7 @@ impl Need {
         Rejection {
             violations: vec![Violation::new(Reason::JwksUnavailable, detail)],
             retry_after: Some(Duration::from_secs(1)),
+            provider: None,
         }
     }
 }
@@ -212,6 +246,7 @@ enum Outcome<'a> {
 struct Accepted<'a> {
     provider: &'a Provider,
     place: Place,
+    kid: Option<String>,
     claims: ClaimsSet<'a, Verified>,
 }
 
@@ -267,11 +302,19 @@ fn judge<'a>(
     }
     match court.hear(requirement, Examine::Whole) {
         Outcome::Waiting(need, trial) => Judgement { decision: Decision::Await(need), trial },
-        Outcome::Violated(rejection, trial) => Judgement { decision: Decision::Reject(rejection), trial },
+        Outcome::Violated(rejection, trial) => {
+            let provider = match trial.providers.as_slice() {
+                [only] => Some(only.name.clone()),
+                _ => None,
+            };
+            Judgement { decision: Decision::Reject(Rejection { provider, ..rejection }), trial }
+        }
         Outcome::Satisfied(accepted, failed) => {
             let trial = accepted.first().map_or_else(Trial::default, Accepted::trial);
-            let providers = accepted.iter().map(|token| token.provider.name.clone()).collect::<Vec<_>>();
-            let because = if providers.is_empty() { Because::Optional } else { Because::Verified { providers } };
+            let credential =
+                |token: &Accepted<'_>| Credential { provider: token.provider.name.clone(), kid: token.kid.clone() };
+            let credentials: Vec<Credential> = accepted.iter().map(credential).collect();
+            let because = if credentials.is_empty() { Because::Optional } else { Because::Verified(credentials) };
             Judgement { decision: Decision::Allow(court.allow(because, accepted, failed)), trial }
         }
     }
@@ -280,10 +323,7 @@ fn judge<'a>(
 /// The route asks for what does not exist: nobody gets through, as with `jwt_authn`.
 fn no_such_requirement<'a>() -> Judgement<'a> {
     let violation = Violation::new(Reason::ClaimMismatch, "the route names a requirement that does not exist");
-    Judgement {
-        decision: Decision::Reject(Rejection { violations: vec![violation], retry_after: None }),
-        trial: Trial::default(),
-    }
+    Judgement { decision: Decision::Reject(Rejection::from(vec![violation])), trial: Trial::default() }
 }
 
 /// Which of several outcomes tells most: one that may yet be good, one that could not tell, else the rejection that came
@@ -353,7 +393,7 @@ impl<'a> Court<'a, '_> {
         }
         if let Err(violation) = extract(self.request, &self.config.places) {
             let trial = Trial { providers: providers.iter().collect(), ..Trial::default() };
-            return Outcome::Violated(Rejection { violations: vec![violation], retry_after: None }, trial);
+            return Outcome::Violated(Rejection::from(vec![violation]), trial);
         }
         // A provider that names the token's issuer speaks for it, for good or ill. One that names none speaks for the
         // tokens of all others: what the first refuses, the second must not let pass.
@@ -417,7 +457,11 @@ impl<'a> Court<'a, '_> {
                             let (rejection, winner, loser) =
                                 if better { (rejection, trial, before) } else { (first, before, trial) };
                             let nobodys = Rank::of(&rejection) <= Rank::OtherIssuer;
-                            (rejection, if nobodys { winner.beside(loser) } else { winner })
+                            match Rank::of(&rejection) {
+                                Rank::Missing => (nowhere(), winner.beside(loser)),
+                                _ if nobodys => (rejection, winner.beside(loser)),
+                                _ => (rejection, winner),
+                            }
                         }
                     });
                 }
@@ -429,7 +473,7 @@ impl<'a> Court<'a, '_> {
             // A list of requirements is never empty; should it ever be, nobody gets through.
             (None, None) => {
                 let violation = Violation::new(Reason::HeaderMissing, "the request holds no token that is looked at");
-                Outcome::Violated(Rejection { violations: vec![violation], retry_after: None }, Trial::default())
+                Outcome::Violated(Rejection::from(vec![violation]), Trial::default())
             }
         }
     }
@@ -450,7 +494,9 @@ impl<'a> Court<'a, '_> {
 
     fn try_provider(self, provider: &'a Provider, extra: Extra<'a>, examine: Examine) -> Outcome<'a> {
         let mut trial = Trial { providers: vec![provider], audiences: extra.audiences, ..Trial::default() };
-        let reject = |violations, retry_after, trial| Outcome::Violated(Rejection { violations, retry_after }, trial);
+        let reject = |violations, retry_after, trial| {
+            Outcome::Violated(Rejection { violations, retry_after, provider: None }, trial)
+        };
         let (place, jws) = match self.find(provider, &mut trial) {
             Ok(found) => found,
             Err(violation) => return reject(vec![violation], None, trial),
@@ -502,7 +548,8 @@ impl<'a> Court<'a, '_> {
                 let claims = ClaimsSet::of(&verified);
                 violations.extend(provider.policy.check(&claims, extra, self.now));
                 if violations.is_empty() {
-                    return Outcome::Satisfied(vec![Accepted { provider, place, claims }], None);
+                    let kid = verified.kid().map(str::to_owned);
+                    return Outcome::Satisfied(vec![Accepted { provider, place, kid, claims }], None);
                 }
             }
         }
@@ -623,6 +670,12 @@ impl<'a> Accepted<'a> {
             }
         }
     }
+}
+
+/// No token in any of the places of several providers.
+fn nowhere() -> Rejection {
+    let detail = "the request holds no token in any of the places configured";
+    Rejection::from(vec![Violation::new(Reason::HeaderMissing, detail)])
 }
 
 /// Sets a header; the last of several values for one counts.

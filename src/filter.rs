@@ -2,6 +2,7 @@
 
 mod host;
 mod local_reply;
+mod metrics;
 mod sharing;
 
 use std::cell::RefCell;
@@ -16,17 +17,24 @@ use proxy_wasm::types::{Action, ContextType, LogLevel};
 use crate::config::{Config, ErrorFormat};
 use crate::decide::{Decision, Need, Rejection, State, decide, explain};
 use crate::keystore::{Event, Fetch, IssuerId, KeyStore, Response, Source, Want, skipped};
-use crate::observe::{Line, LogGate, event_line, omitted_line, rejection_line, status};
+use crate::observe::{
+    KidLabels, Line, LogGate, decision_counters, event_counter, event_line, gauges, omitted_line, rejection_line,
+    status,
+};
 use crate::parking::{Parked, Parking};
 use crate::reply::{Effects, LocalReply, json_reply, reject, reply};
 use crate::request::Request;
 use crate::signature::Portable;
 use crate::time::UnixTime;
 use host::Host;
+use metrics::Metrics;
 use sharing::Sharing;
 
 /// How often the key store is looked after. Hosts allow one period in a plugin's life, Envoy more.
 const TICK: Duration = Duration::from_millis(200);
+
+/// How often the gauges are brought up to date.
+const GAUGES_EVERY: Duration = Duration::from_secs(1);
 
 /// The period while a request waits in Envoy, so that the fetch it waits for starts at once.
 const TICK_WHILE_PARKED: Duration = Duration::from_millis(10);
@@ -48,6 +56,9 @@ struct Gate {
     parking: Parking<u32>,
     log_gate: LogGate,
     host: Option<Host>,
+    kids: KidLabels,
+    metrics: Metrics,
+    gauges_due: UnixTime,
     /// Fetches under way, by the host's name for the callout.
     callouts: Vec<(u32, Fetch)>,
     sharing: Sharing,
@@ -93,6 +104,9 @@ impl Gate {
             parking: Parking::default(),
             log_gate: LogGate::default(),
             host: None,
+            kids: KidLabels::default(),
+            metrics: Metrics::default(),
+            gauges_due: now,
             callouts: Vec::new(),
             sharing: Sharing::new(random()),
         }
@@ -106,6 +120,7 @@ impl Gate {
     fn decide(&mut self, request: &Request, now: UnixTime) -> Verdict {
         let host = self.host();
         let decision = decide(request, &self.config, &mut self.state, &Portable, now);
+        self.metrics.count(decision_counters(&decision, &mut self.kids));
         let lines = match &decision {
             Decision::Reject(rejection) => self.rejection_lines(host, request, rejection, now),
             Decision::Allow(allow) => {
@@ -126,6 +141,8 @@ impl Gate {
     fn give_up(&mut self, request: &Request, need: Need, detail: &'static str, now: UnixTime) -> Verdict {
         let host = self.host();
         let rejection = need.into_rejection(detail);
+        let decision = Decision::Reject(rejection.clone());
+        self.metrics.count(decision_counters(&decision, &mut self.kids));
         let lines = self.rejection_lines(host, request, &rejection, now);
         Verdict { host, effects: Effects::Reply(reject(request, self.config.error_format, &rejection)), lines }
     }
@@ -147,6 +164,7 @@ impl Gate {
         let (_, fetch) = self.callouts.swap_remove(place);
         let events = self.state.keys.handle_response(fetch.id, host::response(body_size), now);
         self.sharing.publish(&self.state.keys, fetch.issuer);
+        self.count_fetch(&events);
         events
     }
 
@@ -161,7 +179,9 @@ impl Gate {
                 ended.push(issuer);
             }
         }
-        events.extend(self.state.keys.handle_timeout(now));
+        let ended_here = self.state.keys.handle_timeout(now);
+        self.count_fetch(&ended_here);
+        events.extend(ended_here);
         (events, ended)
     }
 
@@ -195,6 +215,7 @@ impl Gate {
             None => {
                 let events = self.state.keys.handle_response(fetch.id, Response::Failed, now);
                 self.sharing.publish(&self.state.keys, fetch.issuer);
+                self.count_fetch(&events);
                 events
             }
         }
@@ -204,6 +225,20 @@ impl Gate {
         for event in events {
             host::log(&event_line(&self.config, event));
         }
+    }
+
+    /// Shows how the key sets stand.
+    fn measure(&mut self, now: UnixTime) {
+        if self.gauges_due <= now {
+            self.gauges_due = now.after(GAUGES_EVERY);
+            self.metrics.show(gauges(&self.config, &self.state.keys, now));
+        }
+    }
+
+    /// Counts what came of a fetch that this worker made. The others take it over and do not count it again.
+    fn count_fetch(&mut self, events: &[Event]) {
+        let counters = events.iter().filter_map(|event| event_counter(&self.config, event));
+        self.metrics.count(counters.collect());
     }
 }
 
@@ -310,6 +345,7 @@ impl RootContext for Root {
             let (mut events, mut ended) = gate.catch_up(now);
             events.extend(gate.fetch(now));
             gate.write(&events);
+            gate.measure(now);
             ended.extend(events.iter().filter_map(Event::ends_waiting_for));
             ended
         });

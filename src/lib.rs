@@ -55,7 +55,7 @@ mod filter;
 pub use config::raw::RawConfig;
 pub use config::{Config, ConfigError, ErrorFormat, Provider, Requirement, Rule};
 pub use decide::{
-    Allow, Because, Decision, Explanation, Need, Rejection, Report, SignatureStage, State, decide, explain,
+    Allow, Because, Credential, Decision, Explanation, Need, Rejection, Report, SignatureStage, State, decide, explain,
 };
 pub use jwk::{JwkSetError, SkippedKey};
 pub use jws::{Algorithm, JoseHeader, UnverifiedJws};
@@ -63,7 +63,10 @@ pub use keystore::{
     Address, Discovery, Event, Fetch, FetchError, FetchId, Hint, IssuerId, KeyStore, Lookup, Remote, Response,
     SharedSet, SharedState, Source, Status, Want,
 };
-pub use observe::{Level, Line, LogGate, event_line, omitted_line, rejection_line, status};
+pub use observe::{
+    KidLabels, Level, Line, LogGate, decision_counters, event_counter, event_line, gauges, omitted_line,
+    rejection_line, status,
+};
 pub use parking::{Parked, Parking};
 pub use rejection::{Reason, Violation};
 pub use reply::{Effects, Forwarded, LocalReply, json_reply, reject, reply};

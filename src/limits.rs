@@ -118,3 +118,9 @@ pub const REGEX_BYTES: usize = 256 * 1024;
 
 /// Longest regular expression, list of values or name in a claim rule, in entries.
 pub const CLAIM_RULE_VALUES: usize = 1024;
+
+/// Names of keys that metrics show, per worker.
+pub const METRIC_KIDS: usize = 64;
+
+/// Longest value of a metric's label, in characters.
+pub const METRIC_LABEL_CHARS: usize = 64;

@@ -15,8 +15,8 @@ mod cli {
     use std::process::ExitCode;
 
     use claimgate::{
-        Config, Decision, Event, Explanation, IssuerId, KeyStore, Portable, Request, Response, SignatureStage, Source,
-        State, UnixTime, explain,
+        Config, Decision, Event, Explanation, IssuerId, KeyStore, Portable, Reason, Request, Response, SignatureStage,
+        Source, State, UnixTime, explain,
     };
     use clap::{Args, Parser, Subcommand};
     use serde_json::json;
@@ -219,7 +219,7 @@ mod cli {
         match decision {
             Decision::Allow(_) => vec!["ok"],
             Decision::Await(_) => vec!["await"],
-            Decision::Reject(rejection) => rejection.violations.iter().map(|v| v.reason.as_str()).collect(),
+            Decision::Reject(rejection) => rejection.reasons().into_iter().map(Reason::as_str).collect(),
         }
     }
 

@@ -1,15 +1,15 @@
 //! Decisions and events of the key store as lines of JSON. Nothing here shows a token, a signature, or a claim beyond
 //! `iss`, `aud`, `jti` and times.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
 use crate::config::Config;
-use crate::decide::{Rejection, Report};
+use crate::decide::{Because, Credential, Decision, Rejection, Report};
 use crate::keystore::{Event, IssuerId, KeyStore};
-use crate::limits::{LOG_BURST, LOG_INTERVAL, LOGGED_CHARS, LOGGED_ITEMS};
+use crate::limits::{LOG_BURST, LOG_INTERVAL, LOGGED_CHARS, LOGGED_ITEMS, METRIC_KIDS, METRIC_LABEL_CHARS};
 use crate::policy::Issuer;
 use crate::rejection::Reason;
 use crate::request::Request;
@@ -47,7 +47,7 @@ pub fn rejection_line(
     let reason = rejection.reason();
     let mut line = Members::new("rejected");
     line.put("reason", Some(reason.as_str().into()));
-    let others: Vec<&str> = rejection.violations.iter().skip(1).map(|violation| violation.reason.as_str()).collect();
+    let others: Vec<&str> = rejection.reasons().into_iter().skip(1).map(Reason::as_str).collect();
     line.put("others", (!others.is_empty()).then(|| json!(others)));
     line.put("detail", Some(rejection.detail().into()));
     line.text("provider", report.provider.as_deref());
@@ -171,6 +171,93 @@ pub fn status(config: &Config, keys: &KeyStore, now: UnixTime) -> String {
     json!({"providers": providers.collect::<Vec<_>>(), "now": now.as_secs()}).to_string()
 }
 
+/// The names of counters that a decision increases.
+///
+/// Envoy has no labels for a plugin's metrics, so the names carry them: `claimgate_rejected.;reason=token_expired;`. The
+/// `stats_tags` in `envoy/stats_tags.yaml` make labels of them again.
+pub fn decision_counters(decision: &Decision, kids: &mut KidLabels) -> Vec<String> {
+    let none = "none";
+    match decision {
+        Decision::Await(_) => Vec::new(),
+        Decision::Reject(rejection) => {
+            let provider = rejection.provider.as_deref().unwrap_or(none);
+            vec![metric("claimgate_rejected", &[("reason", rejection.reason().as_str()), ("provider", provider)])]
+        }
+        Decision::Allow(allow) => match &allow.because {
+            Because::Optional => vec![metric("claimgate_allowed", &[("provider", none)])],
+            Because::Preflight => vec![metric("claimgate_bypassed", &[("why", "preflight")])],
+            Because::Unmatched => vec![metric("claimgate_bypassed", &[("why", "unmatched")])],
+            Because::NoRequirement => vec![metric("claimgate_bypassed", &[("why", "no_requirement")])],
+            Because::Verified(credentials) => {
+                let counters = |Credential { provider, kid }: &Credential| {
+                    let kid = kids.label(kid.as_deref());
+                    [
+                        metric("claimgate_allowed", &[("provider", provider)]),
+                        metric("claimgate_verified", &[("provider", provider), ("kid", kid)]),
+                    ]
+                };
+                credentials.iter().flat_map(counters).collect()
+            }
+        },
+    }
+}
+
+/// The name of the counter that an event of the key store increases, if it does.
+pub fn event_counter(config: &Config, event: &Event) -> Option<String> {
+    let (issuer, outcome) = match event {
+        Event::Fetched { issuer, .. } => (issuer, "fetched"),
+        Event::Unchanged { issuer } => (issuer, "unchanged"),
+        Event::Failed { issuer, .. } => (issuer, "failed"),
+        _ => return None,
+    };
+    let provider = config.providers.iter().find(|provider| provider.keys == *issuer)?;
+    Some(metric("claimgate_jwks_fetch", &[("provider", &provider.name), ("outcome", outcome)]))
+}
+
+/// Gauges of the key sets that are fetched: name and value.
+pub fn gauges(config: &Config, keys: &KeyStore, now: UnixTime) -> Vec<(String, u64)> {
+    let mut gauges = Vec::new();
+    for provider in &config.providers {
+        let Some(status) = keys.status(provider.keys, now).filter(|status| status.state != "inline") else { continue };
+        let name = |name| metric(name, &[("provider", &provider.name)]);
+        let age = status.fetched.map_or(0, |fetched| now.since(fetched).as_secs());
+        let count = status.set.map_or(0, |set| set.keys().len());
+        gauges.push((name("claimgate_jwks_age_seconds"), age));
+        gauges.push((name("claimgate_jwks_keys"), u64::try_from(count).unwrap_or(u64::MAX)));
+        gauges.push((name("claimgate_jwks_stale"), u64::from(status.state == "stale")));
+    }
+    gauges
+}
+
+/// The names of keys that a metric shows: at most [`METRIC_KIDS`] for each worker, `other` for the rest.
+#[derive(Debug, Default)]
+pub struct KidLabels {
+    known: BTreeSet<String>,
+}
+
+impl KidLabels {
+    fn label<'k>(&mut self, kid: Option<&'k str>) -> &'k str {
+        let Some(kid) = kid else { return "none" };
+        if !self.known.contains(kid) {
+            if self.known.len() >= METRIC_KIDS {
+                return "other";
+            }
+            self.known.insert(kid.to_owned());
+        }
+        kid
+    }
+}
+
+/// A metric's name with its labels. What stands in a label is kept to characters that no exporter trips over.
+fn metric(name: &str, labels: &[(&str, &str)]) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() || "_-.:/".contains(c) { c } else { '_' };
+    let label = |(label, value): &(&str, &str)| {
+        let value: String = value.chars().take(METRIC_LABEL_CHARS).map(plain).collect();
+        format!(".;{label}={value};")
+    };
+    format!("{name}{}", labels.iter().map(label).collect::<String>())
+}
+
 /// Keeps a flood of rejections from becoming a flood of lines: for each reason a burst of [`LOG_BURST`], then one line
 /// every [`LOG_INTERVAL`]. The bound on its memory is the number of reasons.
 #[derive(Debug, Default)]
@@ -260,6 +347,18 @@ fn signed_seconds(now: UnixTime, then: UnixTime) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn labels_are_bounded_and_plain() {
+        let mut kids = KidLabels::default();
+        let names: Vec<String> = (0..1000).map(|n| format!("k{n}")).collect();
+        let labels: BTreeSet<&str> = names.iter().map(|kid| kids.label(Some(kid))).collect();
+        assert_eq!(labels.len(), METRIC_KIDS + 1);
+        assert_eq!(kids.label(Some("k0")), "k0");
+        assert_eq!(kids.label(Some("k999")), "other");
+        assert_eq!(metric("m", &[("a", "x;y=\n\u{e9}"), ("b", "1")]), "m.;a=x_y__\u{5f};.;b=1;");
+        assert!(metric("m", &[("a", &"x".repeat(1000))]).len() < 100);
+    }
 
     #[test]
     fn a_flood_of_rejections_is_a_trickle_of_lines() {

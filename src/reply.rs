@@ -162,8 +162,8 @@ fn challenge(request: &Request, rejection: &Rejection) -> Option<String> {
         None => format!("Bearer realm=\"{realm}\""),
         Some(error) => {
             let description = quotable(&format!("{reason}: {}", rejection.detail()));
-            let scope = rejection.violations.first().and_then(|violation| violation.scope.as_deref());
-            let scope = scope.map_or_else(String::new, |scope| format!(", scope=\"{}\"", quotable(scope)));
+            let scope = rejection.scope().filter(|_| reason == Reason::ScopeInsufficient);
+            let scope = scope.map_or_else(String::new, |scope| format!(", scope=\"{}\"", quotable(&scope)));
             format!("Bearer realm=\"{realm}\", error=\"{error}\", error_description=\"{description}\"{scope}")
         }
     })

@@ -27,6 +27,7 @@ use crate::limits::VERIFICATIONS_PER_REQUEST;
 #[derive(Clone, Debug)]
 pub struct VerifiedJws<'t> {
     jws: Rc<UnverifiedJws<'t>>,
+    kid: Option<String>,
 }
 
 impl<'t> VerifiedJws<'t> {
@@ -45,8 +46,13 @@ impl<'t> VerifiedJws<'t> {
                 && key.fits(alg)
                 && crypto.verify(key, alg, jws.signing_input(), jws.signature())
         };
-        keys.iter().take(VERIFICATIONS_PER_REQUEST).find(verifies)?;
-        Some(Self { jws: Rc::clone(jws) })
+        let key = keys.iter().take(VERIFICATIONS_PER_REQUEST).find(verifies)?;
+        Some(Self { jws: Rc::clone(jws), kid: key.kid.clone() })
+    }
+
+    /// The name of the key that verified it, as the issuer publishes it.
+    pub fn kid(&self) -> Option<&str> {
+        self.kid.as_deref()
     }
 
     /// The token, to be read.

@@ -441,6 +441,59 @@ fn ten_thousand_mixed_requests() {
     finish(&gate);
 }
 
+#[test]
+fn metrics_have_labels() {
+    let snippet = include_str!("../envoy/stats_tags.yaml");
+    let snippet: Value = serde_saphyr::from_str(snippet).unwrap();
+    let (key, other) = (Key::new(Algorithm::ES256, "ec"), Key::new(Algorithm::ES256, "other"));
+    let issuer = Issuer::start(&[&key]);
+    let corp = json!({ "issuer": "https://idp.example.com/", "remote_jwks": { "http_uri": {
+        "uri": issuer.url(), "cluster": "idp", "timeout": "2s" } } });
+    let rules = json!([
+        { "match": { "path": "/open" } },
+        { "match": { "path": "/maybe" }, "requires": { "allow_missing": {} } },
+        { "match": { "prefix": "/a" }, "requires": { "provider_name": "corp.eu" } },
+    ]);
+    let configuration = json!({ "providers": { "corp.eu": corp }, "rules": rules, "bypass_cors_preflight": true });
+    let gate = Gate::plugin(&configuration).cluster("idp", issuer.addr()).stats_config(snippet["stats_config"].clone());
+    let gate = start(gate);
+    let ask = |path: &str| assert_eq!(gate.get(path).send().status, 200, "{path}");
+    for path in ["/open", "/open", "/maybe", "/elsewhere"] {
+        ask(path);
+    }
+    for _ in 0..3 {
+        assert_eq!(gate.get("/a").bearer(&key.sign(&claims())).send().status, 200);
+    }
+    assert_eq!(gate.get("/a").send().status, 401);
+    assert_eq!(gate.get("/a").bearer(&other.sign(&claims())).send().status, 401);
+    let cors = gate.request("OPTIONS", "/a").header("origin", "x").header("access-control-request-method", "GET");
+    assert_eq!(cors.send().status, 200);
+
+    let value = |name: &str| {
+        let page = gate.prometheus();
+        let line = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ').map(str::to_owned));
+        line.and_then(|value| value.parse::<u64>().ok())
+    };
+    for (name, expected) in [
+        (r#"claimgate_allowed{provider="corp.eu"}"#, 3),
+        (r#"claimgate_allowed{provider="none"}"#, 1),
+        (r#"claimgate_verified{provider="corp.eu",kid="ec"}"#, 3),
+        (r#"claimgate_rejected{reason="header_missing",provider="corp.eu"}"#, 1),
+        (r#"claimgate_rejected{reason="key_not_found",provider="corp.eu"}"#, 1),
+        (r#"claimgate_bypassed{why="no_requirement"}"#, 2),
+        (r#"claimgate_bypassed{why="unmatched"}"#, 1),
+        (r#"claimgate_bypassed{why="preflight"}"#, 1),
+        (r#"claimgate_jwks_fetch{provider="corp.eu",outcome="fetched"}"#, 1),
+        (r#"claimgate_jwks_fetch{provider="corp.eu",outcome="unchanged"}"#, 1),
+        (r#"claimgate_jwks_keys{provider="corp.eu"}"#, 1),
+        (r#"claimgate_jwks_stale{provider="corp.eu"}"#, 0),
+    ] {
+        eventually(name, || (value(name) == Some(expected)).then_some(()));
+    }
+    assert!(value(r#"claimgate_jwks_age_seconds{provider="corp.eu"}"#).is_some());
+    finish(&gate);
+}
+
 // ---- helpers ----
 
 /// Sends requests to one gate and checks what a rejection looks like: the reply at once, the access log at the end.

@@ -317,7 +317,8 @@ pub fn request(rng: &mut Rng, world: &World, configuration: &Value) -> Request {
             "x-jwt-signature-verified",
         ];
         for _ in 0..rng.usize(1..=3) {
-            request = request.header(*pick(rng, &names), "mallory");
+            let name = pick(rng, &names);
+            request = request.header(name, "mallory");
         }
     }
 
@@ -479,7 +480,7 @@ fn token(rng: &mut Rng, world: &World, provider: &Value) -> String {
         }
         23 => claims["exp"] = (now + 36_000).into(),
         24 => return tampered(&key.sign(&claims)),
-        25 => return key.clone().with_kid("unknown").sign(&claims),
+        25 => return key.with_kid("unknown").sign(&claims),
         26 | 27 => return key.sign_with_header(&json!({ "alg": key.public_jwk()["alg"] }), &claims),
         28 => return world.rogue.clone().with_kid(key.kid()).sign(&claims),
         29 => return pick(rng, &["not-a-token", "a.b", "a.b.c", "..", "eyJ.eyJ.x", "%%%"]).to_string(),

@@ -1,6 +1,6 @@
 //! What the gate decides on a token held against one provider.
 
-use claimgate::{Because, Decision, Effects, Portable, Reason, Request, UnixTime, explain, reply};
+use claimgate::{Because, Credential, Decision, Effects, Portable, Reason, Request, UnixTime, explain, reply};
 use claimgate_testbed::Algorithm::{
     ES256, ES384, EdDSA, HS256, HS384, HS512, PS256, PS384, PS512, RS256, RS384, RS512,
 };
@@ -247,7 +247,8 @@ fn an_accepted_token_annotates_the_request() {
     let spoofed = [("authorization", format!("Bearer {token}")), ("X-USER", "mallory".into()), ("x-bad", "1".into())];
     let spoofed: Vec<(&str, &str)> = spoofed.iter().map(|(n, v)| (*n, v.as_str())).collect();
     let allow = gate.allows(&request(&spoofed));
-    assert_eq!(allow.because, Because::Verified { providers: vec!["corp".to_owned()] });
+    let credential = Credential { provider: "corp".to_owned(), kid: Some("rsa-1".to_owned()) };
+    assert_eq!(allow.because, Because::Verified(vec![credential]));
     assert_eq!(allow.remove, ["x-user", "x-bad", "authorization"]);
     let payload = token.split('.').nth(1).expect("a token has a payload");
     let set: Vec<(&str, String)> =

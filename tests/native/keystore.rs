@@ -529,3 +529,12 @@ fn status_tells_what_an_operator_asks() {
     assert!(status.last_error.is_none());
     assert_eq!(state(&store, at(601)), "stale");
 }
+
+proptest::proptest! {
+    #![proptest_config(proptest::test_runner::Config { cases: 2000, ..Default::default() })]
+
+    #[test]
+    fn any_sequence_of_events_keeps_the_rules(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..600)) {
+        crate::keystore_driver::drive(&bytes);
+    }
+}

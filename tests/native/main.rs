@@ -6,5 +6,6 @@ mod claims;
 mod config;
 mod decide;
 mod keystore;
+mod keystore_driver;
 mod reply;
 mod requirements;

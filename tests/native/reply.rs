@@ -65,6 +65,15 @@ fn a_scope_that_is_missing_is_named() {
 }
 
 #[test]
+fn scopes_of_several_rules_are_named_together() {
+    let rules = json!({"rules": [{"match": {"prefix": "/"}, "requires": {"provider_name": "corp",
+        "claims": [{"claim_name": "scope", "matches": "x"}, {"claim_name": "scope", "any_of": ["orders:write", "a"]}]}}]});
+    let token = Key::new(ES256, "k").sign(&json!({"iss": ISSUER, "exp": NOW + 60, "scope": "none"}));
+    let reply = rejected(rules, &[("authorization", &format!("Bearer {token}"))]);
+    assert!(headers(&reply)[0].1.ends_with("scope=\"orders:read orders:write a\""), "{}", headers(&reply)[0].1);
+}
+
+#[test]
 fn forms_of_the_body() {
     let (bad, grpc) = (("authorization", "Bearer a.b"), ("content-type", "application/grpc"));
     let text = rejected(json!({"error_format": "text"}), &[bad]);

@@ -32,6 +32,7 @@ pub struct Builder {
     listeners: Vec<Listener>,
     concurrency: usize,
     clusters: Vec<(String, SocketAddr)>,
+    stats_config: Value,
 }
 
 struct Listener {
@@ -217,7 +218,12 @@ impl Builder {
     fn new(filter: Filter) -> Self {
         let listener =
             Listener { filter, carrier: Carrier::default(), behind: Vec::new(), routes: None, log_fields: Vec::new() };
-        Builder { listeners: vec![listener], concurrency: 2, clusters: Vec::new() }
+        Builder { listeners: vec![listener], concurrency: 2, clusters: Vec::new(), stats_config: json!({}) }
+    }
+
+    /// Envoy's `stats_config`, for labels of metrics.
+    pub fn stats_config(self, stats_config: Value) -> Self {
+        Builder { stats_config, ..self }
     }
 
     /// How Envoy is given the plugin's configuration.
@@ -291,6 +297,7 @@ impl Builder {
         clusters.extend(self.clusters.iter().map(|(name, address)| cluster(name, *address)));
         json!({
             "admin": { "address": socket_address(FREE_PORT) },
+            "stats_config": self.stats_config,
             "static_resources": { "listeners": listeners.collect::<Vec<_>>(), "clusters": clusters },
         })
     }

@@ -1,0 +1,41 @@
+//! Counters and gauges of the host. Their names are a bounded set: see `observe`.
+
+use std::collections::HashMap;
+
+use proxy_wasm::hostcalls;
+use proxy_wasm::types::MetricType;
+
+/// The host's numbers for metrics, by name.
+#[derive(Default)]
+pub struct Metrics {
+    ids: HashMap<String, u32>,
+}
+
+impl Metrics {
+    /// Increases counters by one.
+    pub fn count(&mut self, names: Vec<String>) {
+        for name in names {
+            if let Some(id) = self.id(MetricType::Counter, name) {
+                let _counted = hostcalls::increment_metric(id, 1);
+            }
+        }
+    }
+
+    /// Sets gauges.
+    pub fn show(&mut self, gauges: Vec<(String, u64)>) {
+        for (name, value) in gauges {
+            if let Some(id) = self.id(MetricType::Gauge, name) {
+                let _shown = hostcalls::record_metric(id, value);
+            }
+        }
+    }
+
+    fn id(&mut self, kind: MetricType, name: String) -> Option<u32> {
+        if let Some(id) = self.ids.get(&name) {
+            return Some(*id);
+        }
+        let id = hostcalls::define_metric(kind, &name).ok()?;
+        self.ids.insert(name, id);
+        Some(id)
+    }
+}
