@@ -68,8 +68,11 @@ pub fn cold_stampede() -> Vec<Drill> {
     thread::scope(|scope| {
         let requests = scope.spawn(|| together(&gate, REQUESTS, |_| token.clone()));
         eventually("every request waits", || {
-            (gate.stat("http.gate.downstream_rq_active") == Some(REQUESTS as u64)).then_some(())
+            let active = gate.stat("http.gate.downstream_rq_active");
+            (active == Some(REQUESTS as u64) && issuer.fetches() > 0).then_some(())
         });
+        // Long enough for every instance to look after its keys, and short of what a request may wait.
+        thread::sleep(THREE_TICKS);
         issuer.behave(Behaviour::Serve);
         drill.valid(requests.join().expect("no request panics").iter().map(status));
     });
@@ -358,16 +361,19 @@ pub fn reload_under_load() -> Vec<Drill> {
     issuer.behave(Behaviour::Refuse);
     let refused = || counter(&gate, "cluster.idp.upstream_cx_connect_fail");
     let (before, is_over) = (issuer.fetches() + refused(), AtomicBool::new(false));
+    // Whoever asks for the status while there are no keys would have waited, had it been a request.
+    let would_wait = |status: &Value| status["providers"][0]["state"] != "fresh";
     let load = || {
         let client = Client::keeping_alive(gate.addr());
-        let mut statuses = Vec::new();
+        let (mut statuses, mut waits) = (Vec::new(), 0);
         while !is_over.load(Ordering::Relaxed) {
             statuses.push(status_of(client.get("/").bearer(&token)));
             statuses.push(status_of(gate.get("/").bearer(&token)));
+            waits += usize::from(would_wait(&gate.get(STATUS_PATH).send().json()));
         }
-        statuses
+        (statuses, waits)
     };
-    let statuses = thread::scope(|scope| {
+    let (statuses, waits): (Vec<_>, Vec<_>) = thread::scope(|scope| {
         let load: Vec<_> = (0..4).map(|_| scope.spawn(load)).collect();
         for number in 1..=RELOADS {
             gate.reload(&configuration(number));
@@ -377,9 +383,10 @@ pub fn reload_under_load() -> Vec<Drill> {
             });
         }
         is_over.store(true, Ordering::Relaxed);
-        load.into_iter().flat_map(|load| load.join().expect("no request panics")).collect::<Vec<_>>()
+        load.into_iter().map(|load| load.join().expect("no request panics")).unzip()
     });
-    drill.valid(statuses);
+    drill.valid(statuses.into_iter().flatten());
+    drill.bar(waits.iter().sum::<usize>() == 0, "there were no keys for a moment");
     drill.fetched(issuer.fetches() + refused() - before, 0);
     drill.end(&gate)
 }
@@ -604,6 +611,8 @@ const STATUS_PATH: &str = "/claimgate/status";
 const OUTAGE: Duration = Duration::from_secs(8);
 const RECOVERY: Duration = Duration::from_secs(10);
 const BETWEEN_REQUESTS: Duration = Duration::from_millis(50);
+/// An instance of the plugin looks after its keys every 200 ms.
+const THREE_TICKS: Duration = Duration::from_millis(600);
 /// Envoy spreads connections over its workers by a hash: all of these go to one of two once in 32,768 times.
 const CONNECTIONS: usize = 16;
 const THREADS_MAX: usize = 64;
