@@ -149,7 +149,7 @@ impl Need {
 /// A decision with everything that led to it.
 #[derive(Clone, Debug)]
 pub struct Explanation {
-    /// The same that [`decide`] gives.
+    /// The same that [`decide()`] gives.
     pub decision: Decision,
     /// What is known of the token.
     pub report: Report,

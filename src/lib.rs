@@ -9,7 +9,7 @@
 //! VerifiedJws ─claims─▶ ClaimsSet ─policy(now)─▶ [Violation…] ─decide─▶ Decision ─reply─▶ Effects
 //! ```
 //!
-//! The plugin (`filter`, WebAssembly only) and the command line are thin shells around [`decide`] and [`explain`].
+//! The plugin (`filter`, WebAssembly only) and the command line are thin shells around [`decide()`] and [`explain()`].
 
 // The shipped code cannot panic: a trap kills a worker's virtual machine. Tests may.
 #![cfg_attr(

@@ -50,6 +50,8 @@ pub struct Text(pub String);
 #[derive(Clone, Debug)]
 pub struct Token {
     pub place: Place,
+    /// All that stands there.
+    pub text: String,
     pub compact: String,
     pub header: Value,
     pub claims: Value,
@@ -113,7 +115,7 @@ impl Request {
         let in_text = |(place, text): (Place, String)| {
             let token = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
             let words: Vec<String> = text.split(|c| !token(c)).map(str::to_owned).collect();
-            words.into_iter().filter_map(move |word| Token::parse(place.clone(), word))
+            words.into_iter().filter_map(move |word| Token::parse(&place, &text, word))
         };
         self.credentials().into_iter().flat_map(in_text).collect()
     }
@@ -234,14 +236,14 @@ impl PartialEq for Text {
 }
 
 impl Token {
-    fn parse(place: Place, compact: String) -> Option<Self> {
+    fn parse(place: &Place, text: &str, compact: String) -> Option<Self> {
         let mut parts = compact.split('.').filter(|part| !part.is_empty());
         let mut json = || {
             let bytes = BASE64_URL_SAFE_NO_PAD.decode(parts.next()?).ok()?;
             serde_json::from_slice(&bytes).ok().filter(Value::is_object)
         };
         let (header, claims) = (json()?, json()?);
-        Some(Token { place, compact, header, claims })
+        Some(Token { place: place.clone(), text: text.to_owned(), compact, header, claims })
     }
 }
 

@@ -159,23 +159,42 @@ impl Seen<'_> {
     /// `jwt_authn` accepts a token that the plugin rejects for one of these reasons. Where the rule lets pass without a
     /// good token, the plugin sends the request on as one without a token.
     fn stricter(&self, reasons: &[&str]) -> bool {
-        if !self.native.passed() {
-            return false;
-        }
         let optional = ["allow_missing_or_failed", "extract_only_without_validation", "requires_any"];
         let missing = reasons.contains(&"header_missing") && self.case.has_requirement("allow_missing");
-        if self.ours.passed() {
-            return missing && self.annotations(self.ours) == 0
-                || optional.iter().any(|kind| self.case.has_requirement(kind)) && self.annotations(self.ours) == 0;
-        }
-        reasons.contains(&self.ours.reason())
+        let passes_without = missing || optional.iter().any(|kind| self.case.has_requirement(kind));
+        passes_without && self.only_native_accepts()
+            || self.native.passed() && !self.ours.passed() && reasons.contains(&self.ours.reason())
     }
 
-    /// How many headers that the upstream received come from a token.
-    fn annotations(&self, outcome: &Outcome) -> usize {
+    /// How many things a filter has done with tokens: headers that come from them, and tokens that did not go on. Not
+    /// those in cookies: `jwt_authn` leaves them there.
+    fn uses(&self, outcome: &Outcome) -> usize {
+        let Some(forwarded) = &outcome.forwarded else { return 0 };
         let managed = self.case.managed();
-        let headers = outcome.forwarded.iter().flat_map(|forwarded| &forwarded.headers);
-        headers.filter(|(name, _)| managed.contains(name) && name != STATUS_HEADER).count()
+        let set = forwarded.headers.iter().filter(|(name, _)| managed.contains(name) && name != STATUS_HEADER).count();
+        let path = percent_decoded(&forwarded.path);
+        let goes_on =
+            |value: &str| path.contains(value) || forwarded.headers.iter().any(|(_, own)| own.0.contains(value));
+        let gone = |(place, value): &&(Place, String)| !matches!(place, Place::Cookie(_)) && !goes_on(value.trim());
+        set + self.case.request.credentials().iter().filter(gone).count()
+    }
+
+    /// Whether a filter says that it has met a bad token, where a rule only extracts.
+    fn complains(&self, outcome: &Outcome) -> bool {
+        outcome.forwarded_values(STATUS_HEADER) == ["false"]
+    }
+
+    /// Both filters let pass, and only `jwt_authn` has accepted a token.
+    fn only_native_accepts(&self) -> bool {
+        let quietly = self.complains(self.ours) && !self.complains(self.native);
+        let both = self.native.passed() && self.ours.passed() && self.uses(self.ours) == 0;
+        both && (self.uses(self.native) > 0 || quietly)
+    }
+
+    /// Both filters let pass, and the plugin has accepted more tokens.
+    fn ours_accepts_more(&self) -> bool {
+        let quietly = self.complains(self.native) && !self.complains(self.ours);
+        self.native.passed() && self.ours.passed() && (self.uses(self.ours) > self.uses(self.native) || quietly)
     }
 
     /// A token of which this is true.
@@ -211,13 +230,10 @@ const KINDS: &[Kind] = &[
         evidence: Evidence::Outcome(|seen| {
             let tried = |jwk: &Value| jwk["crv"] == "Ed25519" && (jwk["kid"].is_null() || jwk["alg"].is_null());
             let other = |token: &Token| token.header["alg"] != "EdDSA";
-            let told = |outcome: &Outcome| outcome.forwarded_values(STATUS_HEADER) == ["false"];
             seen.provider(|provider| jwks(provider).iter().any(tried))
                 && seen.token(other)
                 && seen.ours.passed()
-                && (seen.native.reason() == "Jwt_ED25519_signature_is_wrong_length"
-                    || seen.native.passed() && seen.annotations(seen.native) < seen.annotations(seen.ours)
-                    || told(seen.native) && !told(seen.ours))
+                && (seen.native.reason() == "Jwt_ED25519_signature_is_wrong_length" || seen.ours_accepts_more())
         }),
         example: |world| {
             let mut ed = world.key("ed").public_jwk();
@@ -373,7 +389,8 @@ const KINDS: &[Kind] = &[
             };
             let ours = seen.ours.reason();
             // What is no token for the plugin may be a bad one for `jwt_authn`, or a second one.
-            let other = seen.ours.passed() && (!seen.native.passed() || seen.case.request.credentials().len() > 1);
+            let several = seen.case.request.credentials().len() > 1;
+            let other = seen.ours.passed() && (!seen.native.passed() || several || seen.ours_accepts_more());
             // A comma before the prefix makes it a second value.
             seen.text(within) && (other || ours == "token_ambiguous" || seen.stricter(&["header_missing"]))
         }),
@@ -390,7 +407,13 @@ const KINDS: &[Kind] = &[
             let joined = seen.case.request.headers.iter().any(|(name, value)| name != "cookie" && value.contains(','));
             let several = seen.case.request.credentials().len() > 1 || joined;
             let rejected = seen.ours.reason() == "token_ambiguous" && seen.native.status != 400;
-            several && (rejected || seen.ours.passed() && seen.stricter(&[]))
+            // Among several requirements, another one's reason may tell more.
+            let otherwise = seen.native.passed() && !seen.ours.passed() && seen.case.has_requirement("requires_any");
+            several
+                && (rejected
+                    || otherwise
+                    || seen.only_native_accepts()
+                    || seen.uses(seen.native) > 0 && seen.ours.passed())
         }),
         example: |world| {
             let token = world.key("ec").sign(&honest(world));
@@ -401,14 +424,15 @@ const KINDS: &[Kind] = &[
     Kind {
         id: "token_used_twice",
         evidence: Evidence::Outcome(|seen| {
-            let more = seen.annotations(seen.ours) > seen.annotations(seen.native);
-            let missed = seen.native.reason() == "Jwt_is_missing" || seen.native.passed() && more;
+            // With another token or another requirement, it may be that one's reason.
+            let several = seen.case.request.credentials().len() > 1 || seen.case.has_requirement("requires_any");
+            let other = several && !seen.native.passed();
+            let missed = (seen.native.reason() == "Jwt_is_missing" || other) && seen.ours.passed();
             // What the first of two providers used up, the second does not mind: `jwt_authn` passes, too.
-            let gone = |outcome: &Outcome| outcome.forwarded_values("authorization").is_empty();
-            let unminded = seen.native.passed() && gone(seen.native) && !seen.ours.passed();
+            let unminded = seen.uses(seen.native) > 0 && !seen.ours.passed() && seen.ours.reason() != "token_ambiguous";
             seen.case.has_requirement("requires_all")
                 && !seen.case.request.tokens().is_empty()
-                && (seen.ours.passed() && missed || unminded && seen.ours.reason() == "issuer_mismatch")
+                && (missed || unminded || seen.ours_accepts_more())
         }),
         example: |world| {
             let mut example = with_claim(world, "sub", "alice".into());
@@ -420,21 +444,31 @@ const KINDS: &[Kind] = &[
         },
     },
     Kind {
+        id: "half_satisfied",
+        evidence: Evidence::Outcome(|seen| {
+            seen.case.has_requirement("requires_all")
+                && seen.case.has_requirement("requires_any")
+                && seen.only_native_accepts()
+        }),
+        example: |world| {
+            let mut example = with_claim(world, "sub", "alice".into());
+            let keys = json!({ "inline_string": key_set(&[world.key("rsa")]).to_string() });
+            example.configuration["providers"]["other"] = json!({ "from_cookies": ["session"], "local_jwks": keys });
+            let name = |name: &str| json!({ "provider_name": name });
+            let both = json!({ "requires_all": { "requirements": [name("corp"), name("other")] } });
+            let either = json!({ "requires_any": { "requirements": [both, { "allow_missing": {} }] } });
+            example.configuration["rules"][0]["requires"] = either;
+            example
+        },
+    },
+    Kind {
         id: "empty_place",
         evidence: Evidence::Outcome(|seen| {
-            let request = seen.case.request;
-            let empty = |pair: &str| pair.split_once('=').is_none_or(|(_, value)| matches!(value.trim(), "" | "\"\""));
-            let query = request.path.split_once('?').map_or("", |(_, query)| query);
-            let cookies = request.values("cookie").flat_map(|value| value.split(';'));
-            let bare = request.values("x-jwt").any(|value| value.trim().is_empty() || value.trim() == "JWT");
-            // Where a rule only extracts, `jwt_authn` says that it has seen a bad token.
-            let told = |outcome: &Outcome| outcome.forwarded_values(STATUS_HEADER) == ["false"];
-            (bare || query.split('&').chain(cookies).any(empty))
-                && seen.ours.passed()
-                && (seen.native.reason().starts_with("Jwt_is_not_in_the_form")
-                    || told(seen.native) && !told(seen.ours)
+            let bare = |value: &str| matches!(value.trim(), "" | "\"\"" | "JWT" | "Bearer" | "Token");
+            seen.case.request.credentials().iter().any(|(_, value)| bare(value))
+                && (seen.native.reason().starts_with("Jwt_is_not_in_the_form") && seen.ours.passed()
                     // Of several parameters of one name, `jwt_authn` takes the first, empty or not.
-                    || seen.native.passed() && seen.annotations(seen.ours) > seen.annotations(seen.native))
+                    || seen.ours_accepts_more())
         }),
         example: |world| {
             let request = Request::get("/?access_token=").bearer(&world.key("ec").sign(&honest(world)));
@@ -448,12 +482,11 @@ const KINDS: &[Kind] = &[
             let elsewhere = |token: &Token| {
                 let mut issuers =
                     seen.case.providers().filter(|(_, provider)| provider["issuer"] == token.claims["iss"]);
-                issuers.any(|(_, provider)| !places(provider).contains(&token.place))
+                issuers.any(|(_, provider)| !looks_at(provider, token))
             };
             seen.token(elsewhere)
                 && seen.provider(|provider| provider["issuer"].is_null())
                 && optional.iter().any(|kind| seen.case.has_requirement(kind))
-                && seen.stricter(&["key_not_found", "signature_invalid", "audience_mismatch", "subject_mismatch"])
         }),
         example: |world| {
             let mut example = with_claim(world, "sub", "alice".into());
@@ -671,17 +704,24 @@ fn jwks(provider: &Value) -> Vec<Value> {
     set["keys"].as_array().cloned().unwrap_or_default()
 }
 
-/// Where a provider looks for its tokens.
-fn places(provider: &Value) -> Vec<Place> {
-    let names = |field: &str| strings(&provider[field]).into_iter().map(str::to_owned);
-    let headers = provider["from_headers"].as_array().into_iter().flatten().map(|header| strings(&header["name"]));
-    let headers = headers.flatten().map(|name| Place::Header(name.to_lowercase()));
-    let params = names("from_params").map(Place::Param);
-    let found: Vec<Place> = headers.chain(params).chain(names("from_cookies").map(Place::Cookie)).collect();
-    if found.is_empty() {
-        return vec![Place::Header("authorization".to_owned()), Place::Param("access_token".to_owned())];
+/// Whether a provider looks for its tokens where this one stands.
+fn looks_at(provider: &Value, token: &Token) -> bool {
+    let names = |field: &str| strings(&provider[field]);
+    let headers = provider["from_headers"].as_array().into_iter().flatten().map(|header| {
+        let text = |name: &str| header[name].as_str().unwrap_or_default();
+        (text("name").to_lowercase(), text("value_prefix"))
+    });
+    let mut headers: Vec<(String, &str)> = headers.collect();
+    let (mut params, cookies) = (names("from_params"), names("from_cookies"));
+    if headers.is_empty() && params.is_empty() && cookies.is_empty() {
+        headers.push(("authorization".to_owned(), "Bearer "));
+        params.push("access_token");
     }
-    found
+    match &token.place {
+        Place::Header(name) => headers.iter().any(|(own, prefix)| own == name && token.text.starts_with(prefix)),
+        Place::Param(name) => params.contains(&name.as_str()),
+        Place::Cookie(name) => cookies.contains(&name.as_str()),
+    }
 }
 
 /// The values of every member of this name, wherever it stands.
