@@ -173,21 +173,23 @@ impl Gate {
         let mut events = Vec::new();
         let mut ended = Vec::new();
         for issuer in self.state.keys.remote_issuers() {
-            let was_fetching = self.state.keys.is_fetching(issuer);
-            events.extend(self.sharing.sync(&mut self.state.keys, issuer, now));
-            if was_fetching && !self.state.keys.is_fetching(issuer) {
-                ended.push(issuer);
-            }
+            ended.extend(self.follow(issuer, &mut events, now));
         }
-        let ended_here = self.state.keys.handle_timeout(now);
-        self.count_fetch(&ended_here);
-        events.extend(ended_here);
+        events.extend(self.state.keys.handle_timeout(now));
         (events, ended)
     }
 
-    /// Starts the fetches that are due and that no other worker makes.
-    fn fetch(&mut self, now: UnixTime) -> Vec<Event> {
+    /// Takes over what other workers learnt of an issuer. That one if waiting for it may have ended: a fetch that began
+    /// and failed elsewhere since the last time is neither an event here nor seen under way.
+    fn follow(&mut self, issuer: IssuerId, events: &mut Vec<Event>, now: UnixTime) -> Option<IssuerId> {
+        events.extend(self.sharing.sync(&mut self.state.keys, issuer, now)?);
+        (!self.state.keys.is_fetching(issuer)).then_some(issuer)
+    }
+
+    /// Starts the fetches that are due and that no other worker makes: what happened, and whose waiting has ended.
+    fn fetch(&mut self, now: UnixTime) -> (Vec<Event>, Vec<IssuerId>) {
         let mut events = Vec::new();
+        let mut ended = Vec::new();
         // NGINX leaks a connection for each root callout beside another: there they go one by one. Which host it is may
         // not be known yet, so the first fetches go one by one everywhere.
         while self.host == Some(Host::Envoy) || self.callouts.is_empty() {
@@ -196,13 +198,13 @@ impl Gate {
                 events.extend(self.dispatch(fetch, now));
             } else {
                 self.state.keys.handle_busy(fetch.id);
-                events.extend(self.sharing.sync(&mut self.state.keys, fetch.issuer, now));
+                ended.extend(self.follow(fetch.issuer, &mut events, now));
                 if !self.state.keys.is_fetching(fetch.issuer) {
                     break;
                 }
             }
         }
-        events
+        (events, ended)
     }
 
     /// Sends a fetch out from the active context. A host that cannot send it has answered: failed.
@@ -343,7 +345,9 @@ impl RootContext for Root {
         let now = host::now();
         let ended = self.with_gate(|gate| {
             let (mut events, mut ended) = gate.catch_up(now);
-            events.extend(gate.fetch(now));
+            let (fetched, overtaken) = gate.fetch(now);
+            events.extend(fetched);
+            ended.extend(overtaken);
             gate.write(&events);
             gate.measure(now);
             ended.extend(events.iter().filter_map(Event::ends_waiting_for));

@@ -29,21 +29,22 @@ impl Sharing {
             if read::<SharedState>(&name).is_none() {
                 let _written = write(&name, &store.shared_state(issuer, self.worker), None);
             }
-            events.extend(self.sync(store, issuer, now));
+            events.extend(self.sync(store, issuer, now).into_iter().flatten());
         }
         events
     }
 
-    /// Takes over what other workers learnt of an issuer since the last time.
-    pub fn sync(&mut self, store: &mut KeyStore, issuer: IssuerId, now: UnixTime) -> Vec<Event> {
-        let Some(name) = store.source_name(issuer) else { return Vec::new() };
-        let Some((state, version)) = read::<SharedState>(&name) else { return Vec::new() };
+    /// Takes over what other workers learnt of an issuer since the last time. Nothing if there is nothing new; what is
+    /// new need not be an event here, such as a fetch that failed there.
+    pub fn sync(&mut self, store: &mut KeyStore, issuer: IssuerId, now: UnixTime) -> Option<Vec<Event>> {
+        let name = store.source_name(issuer)?;
+        let (state, version) = read::<SharedState>(&name)?;
         if self.seen.get(&issuer) == Some(&version) {
-            return Vec::new();
+            return None;
         }
         let set = store.is_behind(issuer, &state).then(|| read::<SharedSet>(&set_name(&name))).flatten();
         self.seen.insert(issuer, version);
-        store.adopt(issuer, &state, set.as_ref().map(|(set, _)| set), self.worker, now)
+        Some(store.adopt(issuer, &state, set.as_ref().map(|(set, _)| set), self.worker, now))
     }
 
     /// Asks to make a fetch for all. False if another worker makes it, or has just learnt something.
