@@ -284,6 +284,7 @@ pub fn down_from_the_start() -> Vec<Drill> {
         drill.bar(answer.status == 503, &format!("{} and not 503", answer.status));
         drill.bar(retry_after.is_some_and(|seconds| seconds > 0), "no Retry-After");
         drill.refused([&answer], "jwks_unavailable");
+        drill.bar(!answer.text().contains("in time"), "a request waited, though the fetch had failed");
         thread::sleep(BETWEEN_REQUESTS);
     }
     drill.fetched(fetches() - before, 6);
