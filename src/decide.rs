@@ -456,11 +456,10 @@ impl<'a> Court<'a, '_> {
                             let better = Rank::of(&rejection) > Rank::of(&first);
                             let (rejection, winner, loser) =
                                 if better { (rejection, trial, before) } else { (first, before, trial) };
-                            let nobodys = Rank::of(&rejection) <= Rank::OtherIssuer;
                             match Rank::of(&rejection) {
                                 Rank::Missing => (nowhere(), winner.beside(loser)),
-                                _ if nobodys => (rejection, winner.beside(loser)),
-                                _ => (rejection, winner),
+                                Rank::OtherIssuer => (rejection, winner.beside(loser)),
+                                Rank::Rejected(_) | Rank::Outage => (rejection, winner),
                             }
                         }
                     });
