@@ -584,6 +584,18 @@ fn nobody_waits_for_what_another_worker_has_spent() {
     ]);
 }
 
+#[test]
+fn the_fuzzer_s_corpus_keeps_the_rules() {
+    let lines = include_str!("keystore_corpus.txt").lines().filter(|line| !line.starts_with('#'));
+    let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).expect("ASCII"), 16).expect("hexadecimal");
+    let mut count = 0;
+    for line in lines {
+        crate::keystore_driver::drive(&line.as_bytes().chunks(2).map(byte).collect::<Vec<u8>>());
+        count += 1;
+    }
+    assert!(count > 50, "{count} sequences");
+}
+
 proptest::proptest! {
     #![proptest_config(proptest::test_runner::Config { cases: 2000, ..Default::default() })]
 
