@@ -175,7 +175,12 @@ impl Gate {
         for issuer in self.state.keys.remote_issuers() {
             ended.extend(self.follow(issuer, &mut events, now));
         }
-        events.extend(self.state.keys.handle_timeout(now));
+        let ended_here = self.state.keys.handle_timeout(now);
+        self.count_fetch(&ended_here);
+        for issuer in ended_here.iter().filter_map(Event::ends_waiting_for) {
+            self.sharing.publish(&self.state.keys, issuer);
+        }
+        events.extend(ended_here);
         (events, ended)
     }
 
