@@ -163,7 +163,10 @@ impl Gate {
         };
         let (_, fetch) = self.callouts.swap_remove(place);
         let events = self.state.keys.handle_response(fetch.id, host::response(body_size), now);
-        self.sharing.publish(&self.state.keys, fetch.issuer);
+        // Nothing has happened yet where the metadata came: this worker goes on to the key set and keeps its lease.
+        if !events.is_empty() {
+            self.sharing.publish(&self.state.keys, fetch.issuer);
+        }
         self.count_fetch(&events);
         events
     }
