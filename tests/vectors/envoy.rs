@@ -1,0 +1,4 @@
+use libtest_mimic::Failed;
+pub fn through_envoy() -> Result<(), Failed> {
+    Ok(())
+}
