@@ -14,7 +14,9 @@ use crate::suite::{ACCEPT, Suite, folder, read};
 
 /// Cases, key sets and policies, and the time at which they are meant to be looked at.
 pub struct Corpus {
+    /// The time at which the gate looks at the cases.
     pub now: u64,
+    made_for: u64,
     pub cases: Vec<Case>,
     key_sets: BTreeMap<String, Value>,
     policies: BTreeMap<String, Policy>,
@@ -38,6 +40,9 @@ pub struct Case {
     query: Option<String>,
     /// How it can be sent, if not as HTTP/1.1.
     pub transport: Option<String>,
+    /// Whether a second more or less changes the outcome.
+    #[serde(default)]
+    pub needs_fixed_clock: bool,
 }
 
 /// How much a case matters to its source.
@@ -78,7 +83,12 @@ impl Corpus {
         let Cases { now, count, cases } = read("data/attacks.json");
         assert_eq!(cases.len(), count, "cases are missing");
         let Context { jwks, configs } = read("data/attacks_context.json");
-        Self { now, cases, key_sets: jwks, policies: configs }
+        Self { now, made_for: now, cases, key_sets: jwks, policies: configs }
+    }
+
+    /// Whether the gate looks at the cases at another time than they are meant for.
+    pub fn is_redated(&self) -> bool {
+        self.now != self.made_for
     }
 
     pub fn key_set(&self, case: &Case) -> &Value {
