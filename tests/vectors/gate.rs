@@ -1,8 +1,6 @@
 //! A gate without a host, whose one provider has fetched its keys.
 
-use claimgate::{
-    Config, Decision, KeyStore, Portable, Report, Request, Response, State, UnixTime, decide, explain,
-};
+use claimgate::{Config, Decision, KeyStore, Portable, Report, Request, Response, State, UnixTime, decide, explain};
 use serde_json::{Value, json};
 
 pub struct Gate {

@@ -9,8 +9,24 @@ use crate::suite::{ACCEPT, REFUSE, Suite, read};
 
 /// The algorithms of the files `raw_*.json`.
 pub const ALGORITHMS: [&str; 18] = [
-    "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "ES256K", "EdDSA", "Ed448",
-    "HS256", "HS384", "HS512", "ML-DSA-44", "ML-DSA-65", "ML-DSA-87",
+    "RS256",
+    "RS384",
+    "RS512",
+    "PS256",
+    "PS384",
+    "PS512",
+    "ES256",
+    "ES384",
+    "ES512",
+    "ES256K",
+    "EdDSA",
+    "Ed448",
+    "HS256",
+    "HS384",
+    "HS512",
+    "ML-DSA-44",
+    "ML-DSA-65",
+    "ML-DSA-87",
 ];
 
 /// Wycheproof's signatures under one algorithm.

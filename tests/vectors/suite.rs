@@ -71,8 +71,10 @@ impl Suite {
                 self.failures.push(format!("{id}: {outcome}, as expected: its exception is stale"));
             }
             Some(exception) if outcome == exception.outcome => {
-                *self.excepted.entry(format!("{} for {expected}: {}", exception.outcome, exception.why)).or_default() +=
-                    1;
+                *self
+                    .excepted
+                    .entry(format!("{} for {expected}: {}", exception.outcome, exception.why))
+                    .or_default() += 1;
             }
             Some(exception) => {
                 self.failures.push(format!("{id}: {outcome}, its exception says {}", exception.outcome));
