@@ -82,6 +82,11 @@ impl Suite {
         }
     }
 
+    /// Whether the exceptions say that a case ends like this.
+    pub fn is_excepted(&self, id: &str, outcome: &str) -> bool {
+        self.exceptions.get(id).is_some_and(|exception| exception.outcome == outcome)
+    }
+
     /// One case that is not run, and why.
     pub fn skip(&mut self, id: &str, why: &'static str) {
         self.seen.insert(id.to_owned());
