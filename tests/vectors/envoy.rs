@@ -7,7 +7,7 @@ use claimgate_testbed::{Answer, Gate, Issuer, unix_time};
 use libtest_mimic::Failed;
 use serde_json::{Value, json};
 
-use crate::attacks::{Case, Corpus, decide};
+use crate::attacks::{Case, Corpus, Requirement, decide};
 use crate::suite::{ACCEPT, Suite};
 
 /// Each case has the status and the reason of the native run, but for those that Envoy answers without asking the plugin.
@@ -43,6 +43,10 @@ pub fn through_envoy() -> Result<(), Failed> {
             _ => format!("Envoy answers {} ({})", answer.status, answer.details().unwrap_or_default()),
         };
         suite.case(&case.id, expected, &outcome);
+        let is_open = case.requirement == Requirement::Policy;
+        if outcome == ACCEPT && case.expected != ACCEPT && !is_open {
+            suite.fail(format!("{}: accepted, and {:?} be refused", case.id, case.requirement));
+        }
         if outcome == expected && answer.status != status {
             suite.fail(format!("{}: status {}, {status} was expected", case.id, answer.status));
         }
