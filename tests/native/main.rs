@@ -5,6 +5,7 @@ mod gate;
 mod claims;
 mod config;
 mod decide;
+mod keys;
 mod keystore;
 mod keystore_driver;
 mod reply;
