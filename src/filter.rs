@@ -16,7 +16,7 @@ use proxy_wasm::types::{Action, ContextType, LogLevel};
 
 use crate::config::{Config, ErrorFormat};
 use crate::decide::{Decision, Need, Rejection, State, decide, explain};
-use crate::keystore::{Event, Fetch, IssuerId, KeyStore, Response, Source, Want, skipped};
+use crate::keystore::{Event, Fetch, IssuerId, KeyStore, Response, Source, Want, notes};
 use crate::observe::{
     KidLabels, Line, LogGate, decision_counters, event_counter, event_line, gauges, omitted_line, rejection_line,
     status,
@@ -330,7 +330,7 @@ impl RootContext for Root {
                     .iter()
                     .zip(&sources)
                     .flat_map(|(provider, source)| match source {
-                        Source::Inline(set) => skipped(provider.keys, set.skipped().iter()).collect(),
+                        Source::Inline(set) => notes(provider.keys, set),
                         Source::Remote(_) => Vec::new(),
                     })
                     .collect();

@@ -57,7 +57,7 @@ pub use config::{Config, ConfigError, ErrorFormat, Provider, Requirement, Rule};
 pub use decide::{
     Allow, Because, Credential, Decision, Explanation, Need, Rejection, Report, SignatureStage, State, decide, explain,
 };
-pub use jwk::{JwkSetError, SkippedKey};
+pub use jwk::{JwkSetError, KeyNote};
 pub use jws::{Algorithm, JoseHeader, UnverifiedJws};
 pub use keystore::{
     Address, Discovery, Event, Fetch, FetchError, FetchId, Hint, IssuerId, KeyStore, Lookup, Remote, Response,

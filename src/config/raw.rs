@@ -237,6 +237,20 @@ pub struct RawLocalJwks {
     pub inline_bytes: Option<String>,
     /// The JWK Set, as a JSON object.
     pub inline: Option<Map<String, Value>>,
+    /// Public keys in PEM, one or a list of them: `PUBLIC KEY`, `RSA PUBLIC KEY` or `CERTIFICATE`. They have no `kid`. Of
+    /// a certificate only the key is used: neither its validity nor who signed it is judged.
+    pub pem: Option<RawPem>,
+}
+
+/// Public keys in PEM.
+#[derive(Debug, Deserialize)]
+#[cfg_attr(not(target_family = "wasm"), derive(JsonSchema))]
+#[serde(untagged, expecting = "a public key in PEM, or a list of them")]
+pub enum RawPem {
+    /// One.
+    One(String),
+    /// Several.
+    Several(Vec<String>),
 }
 
 /// A header that may hold the token.
@@ -633,7 +647,7 @@ const UNSUPPORTED: [(&str, &str); 7] = [
 ];
 
 /// Fields that the documentation promises and this version does not have yet.
-const NOT_YET: [&str; 6] = ["mode", "resource_metadata", "environment", "host_crypto", "log_claims", "pem"];
+const NOT_YET: [&str; 5] = ["mode", "resource_metadata", "environment", "host_crypto", "log_claims"];
 
 /// Turns the deserializer's words into ours, with the cure.
 fn explain(path: String, message: &str) -> ConfigError {

@@ -9,6 +9,8 @@ use claimgate::{
     Algorithm, Because, Config, Decision, Effects, KeySet, KeyStore, Portable, Request, Response, RouteSetting, State,
     UnixTime, decide, explain, rejection_line, reply,
 };
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use sha2::Sha256;
 
 const NOW: UnixTime = UnixTime::from_secs(1_800_000_000);
 const SECRET: &[u8; 64] = b"a secret of the tests, and of nobody else: 64 bytes, for any HS*";
@@ -189,9 +191,10 @@ fn bearer(token: &[u8]) -> Request {
 
 fn sign(header: &[u8], payload: &[u8]) -> Vec<u8> {
     let mut token = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(payload));
-    let tag = hmac_sha256::HMAC::mac(token.as_bytes(), SECRET);
+    let mut mac = Hmac::<Sha256>::new_from_slice(SECRET).expect("a secret of any length");
+    mac.update(token.as_bytes());
     token.push('.');
-    token.push_str(&URL_SAFE_NO_PAD.encode(tag));
+    token.push_str(&URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes()));
     token.into_bytes()
 }
 

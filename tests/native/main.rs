@@ -7,6 +7,7 @@ mod config;
 mod decide;
 mod driver;
 mod fuzzed;
+mod keys;
 mod keystore;
 mod keystore_driver;
 mod properties;

@@ -98,12 +98,10 @@ impl Corpus {
     /// The settings of the provider that a case is meant for.
     pub fn settings(&self, case: &Case) -> Value {
         let policy = &self.policies[&case.policy];
-        let algorithms: Vec<&String> =
-            policy.algorithms.iter().filter(|alg| claimgate::Algorithm::from_name(alg).is_some()).collect();
         let mut settings = json!({
             "issuer": policy.issuer,
             "audiences": policy.audiences,
-            "algorithms": algorithms,
+            "algorithms": policy.algorithms,
             "clock_skew_seconds": policy.leeway_s,
             "require_expiration": policy.require_exp,
         });
