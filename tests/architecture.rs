@@ -8,9 +8,11 @@ use claimgate::{RawConfig, Reason};
 use serde_json::Value;
 
 /// A module uses only modules above it.
-const FLOW: [&str; 19] = [
+const FLOW: [&str; 22] = [
     "limits",
     "time",
+    "budget",
+    "brake",
     "rejection",
     "json",
     "request",
@@ -22,6 +24,7 @@ const FLOW: [&str; 19] = [
     "keystore",
     "parking",
     "claims",
+    "token_cache",
     "policy",
     "config",
     "decide",

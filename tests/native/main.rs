@@ -2,6 +2,7 @@
 
 mod gate;
 
+mod cache;
 mod claims;
 mod config;
 mod decide;
@@ -9,3 +10,4 @@ mod keystore;
 mod keystore_driver;
 mod reply;
 mod requirements;
+mod shadow;
