@@ -5,6 +5,8 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
+use serde_json::Value;
+
 use crate::brake::{Brake, Braked, Cost};
 use crate::claims::{ClaimsSet, Unverified, Verified};
 use crate::config::{Config, Mode, Preflight, Provider, Requirement, TokenRequirement};
@@ -241,6 +243,10 @@ pub struct Report {
     pub jti: Option<String>,
     /// The first 8 bytes of the token's SHA-256, in hexadecimal.
     pub token_sha256: Option<String>,
+    /// The name of the key set, if the provider has one.
+    pub key_set: Option<String>,
+    /// The claims that may be logged, as JSON.
+    pub claims: Vec<(String, Value)>,
 }
 
 /// How far the signature was checked.
@@ -286,6 +292,7 @@ pub struct Judgement<'a> {
     /// The decision.
     pub decision: Decision,
     request: &'a Request,
+    config: &'a Config,
     trial: Trial<'a>,
 }
 
@@ -384,7 +391,7 @@ impl Rank {
 impl<'a> Court<'a, '_> {
     fn judge(self) -> Judgement<'a> {
         let Self { request, config, .. } = self;
-        let judgement = |decision, trial| Judgement { decision, request, trial };
+        let judgement = |decision, trial| Judgement { decision, request, config, trial };
         let pass = |because, mode| judgement(Decision::Allow(self.allow(because, &[], None, mode)), Trial::default());
         if config.preflight == Preflight::Bypass && request.is_preflight() {
             return pass(Because::Preflight, config.mode);
@@ -816,7 +823,12 @@ fn bounded(token: &[u8], allowed: usize) -> Result<&[u8], Violation> {
 fn check_header(jws: &UnverifiedJws<'_>, provider: &Provider) -> (Vec<Violation>, Option<Algorithm>) {
     let mut violations = Vec::new();
     if !provider.accepts_type(jws.header().typ.as_deref()) {
-        violations.push(Violation::new(Reason::TypeNotAllowed, "`typ` is not one of the types accepted"));
+        let found = match &jws.header().typ {
+            None => "`typ` is missing",
+            Some(_) => "`typ` is another",
+        };
+        let expected = provider.token_types.join(", ");
+        violations.push(Violation::new(Reason::TypeNotAllowed, format!("{found}, one of {expected} was expected")));
     }
     if jws.header().needs_extension {
         violations.push(Violation::new(
@@ -824,9 +836,17 @@ fn check_header(jws: &UnverifiedJws<'_>, provider: &Provider) -> (Vec<Violation>
             "the header uses `crit` or `b64`, no extension is understood",
         ));
     }
-    let alg = Algorithm::from_name(&jws.header().alg).filter(|alg| provider.algorithms.contains(alg));
+    let known = Algorithm::from_name(&jws.header().alg);
+    let alg = known.filter(|alg| provider.algorithms.contains(alg));
     if alg.is_none() {
-        violations.push(Violation::new(Reason::AlgorithmNotAllowed, "`alg` is not one of the algorithms allowed"));
+        let found = match (known, jws.header().alg.as_str()) {
+            (Some(alg), _) => alg.name(),
+            (None, "none") => "none",
+            (None, _) => "an algorithm that is not known",
+        };
+        let expected = provider.algorithms.iter().map(|alg| alg.name()).collect::<Vec<_>>().join(", ");
+        let detail = format!("`alg` is {found}, one of {expected} was expected");
+        violations.push(Violation::new(Reason::AlgorithmNotAllowed, detail));
     }
     (violations, alg)
 }
@@ -865,6 +885,7 @@ impl Judgement<'_> {
             report.aud_expected = trial.audiences.unwrap_or(&provider.policy.audiences).to_vec();
             report.jwks_age = state.keys.age(provider.keys, now);
             if let Some(set) = state.keys.set(provider.keys, now) {
+                report.key_set = Some(format!("{:016x}", set.id()));
                 report.keys = set.keys().iter().map(|key| key.kid().unwrap_or_default().to_owned()).collect();
             }
         }
@@ -879,6 +900,8 @@ impl Judgement<'_> {
             report.nbf = claims.nbf.present().copied();
             report.exp = claims.exp.present().copied();
             report.jti = claims.jti.present().cloned();
+            let value = |name: &String| Some((name.clone(), jws.payload().get(name)?.clone()));
+            report.claims = self.config.log_claims.iter().filter_map(value).collect();
         }
         report
     }

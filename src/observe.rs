@@ -61,6 +61,7 @@ pub fn rejection_line(
         "keys",
         report.provider.is_some().then(|| report.keys.iter().take(LOGGED_ITEMS).map(|kid| cut(kid)).collect()),
     );
+    line.text("key_set", report.key_set.as_deref());
     line.put("jwks_age_seconds", report.jwks_age.map(|age| age.as_secs().into()));
     line.text("iss_token", report.iss_token.as_deref());
     line.put("iss_expected", one_or_many(&report.iss_expected));
@@ -72,6 +73,8 @@ pub fn rejection_line(
         Some(jti) => line.text("jti", Some(jti)),
         None => line.text("token_sha256", report.token_sha256.as_deref()),
     }
+    let claims = report.claims.iter().map(|(name, value)| (name.clone(), cut_value(value)));
+    line.put("claims", (!report.claims.is_empty()).then(|| Value::Object(claims.collect())));
     line.text("client", client);
     line.bytes("method", request.method());
     line.bytes("host", request.authority());
@@ -355,6 +358,15 @@ fn one_or_many(values: &[String]) -> Option<Value> {
         [] => None,
         [one] => Some(cut(one).into()),
         many => Some(many.iter().take(LOGGED_ITEMS).map(|value| cut(value)).collect()),
+    }
+}
+
+/// A claim's value: a string as itself, anything else as its JSON text.
+fn cut_value(value: &Value) -> Value {
+    match value {
+        Value::String(text) => cut(text).into(),
+        Value::Array(_) | Value::Object(_) => cut(&value.to_string()).into(),
+        Value::Null | Value::Bool(_) | Value::Number(_) => value.clone(),
     }
 }
 

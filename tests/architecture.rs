@@ -141,6 +141,7 @@ fn the_readme_names_each_field_of_the_configuration() {
     let defined = |name: &str| of(&schema["$defs"][name]);
     for (heading, fields) in [
         ("### `configuration`", of(&schema)),
+        ("### `verifications_per_second`", defined("RawVerificationRates")),
         ("### `providers.<name>`", defined("RawProvider")),
         ("### `remote_jwks`", defined("RawRemoteJwks")),
         ("### `http_uri`", defined("RawJwksHttp")),

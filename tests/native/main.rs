@@ -8,6 +8,7 @@ mod config;
 mod decide;
 mod keystore;
 mod keystore_driver;
+mod lines;
 mod reply;
 mod requirements;
 mod shadow;

@@ -128,3 +128,16 @@ fn the_realm_is_the_host_alone() {
         assert_eq!(headers(&reply)[0].1, format!("Bearer realm=\"{realm}\""));
     }
 }
+
+#[test]
+fn the_challenge_names_the_resource_s_metadata() {
+    let url = "https://shop.example.com/.well-known/oauth-protected-resource";
+    let challenge = |settings: Value, headers: &[(&str, &str)]| rejected(settings, headers).headers.remove(0).1;
+    let settings = json!({"resource_metadata": url});
+    assert_eq!(
+        challenge(settings.clone(), &[]),
+        format!("Bearer realm=\"shop.example.com\", resource_metadata=\"{url}\"")
+    );
+    let malformed = challenge(settings, &[("authorization", "Bearer x")]);
+    assert!(malformed.ends_with(&format!(", resource_metadata=\"{url}\"")), "{malformed}");
+}
