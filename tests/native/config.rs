@@ -38,7 +38,7 @@ fn the_contract_s_minimal_configuration() {
   "remote_jwks": {"http_uri": {"uri": "https://idp.example.com/jwks.json", "cluster": "idp", "timeout": "2s"}}}}}"#;
     let (config, sources) = Config::parse(minimal.as_bytes()).expect("the contract's example");
     assert_eq!(sources.len(), 1);
-    assert!(config.managed_headers.is_empty());
+    assert!(!config.is_managed("x-user"));
 }
 
 #[test]
@@ -66,7 +66,8 @@ fn unknown_fields_are_refused_with_the_nearest_name() {
         &changed(with(remote()), "/xyz", json!(1)),
         "xyz: unknown field `xyz`, known are `providers`, `rules`, `requirement_map`, `unmatched`, \
          `bypass_cors_preflight`, `strip_failure_response`, `error_format`, `stat_prefix`, \
-         `status_path`",
+         `status_path`, `mode`, `environment`, `resource_metadata`, `log_claims`, `host_crypto`, \
+         `verifications_per_second`",
     );
     refused(
         &changed(with(remote()), "/providers/corp/remote_jwks/http_uri/urI", json!("x")),
@@ -90,10 +91,6 @@ fn what_a_wasm_filter_cannot_do_is_said() {
         &changed(with(remote()), "/filter_state_rules", json!({})),
         "filter_state_rules: `filter_state_rules` is not available here: a WebAssembly filter cannot select by filter \
          state: use `rules`",
-    );
-    refused(
-        &changed(with(remote()), "/environment", json!("staging")),
-        "environment: `environment` is not supported by this version",
     );
 }
 
@@ -173,6 +170,25 @@ fn rules_name_providers_that_exist() {
 }
 
 #[test]
+fn keys_in_pem() {
+    let (p256, rsa) = (include_str!("pem/p256.pem"), include_str!("pem/rsa_certificate.pem"));
+    let pem = |pem: Value| with(json!({"local_jwks": {"pem": pem}}));
+    for good in [json!(p256), json!([p256, rsa])] {
+        Config::parse(pem(good).to_string().as_bytes()).expect("public keys in PEM");
+    }
+    let private = "a private key, which does not belong here: a public key was expected";
+    let key = p256.replace("PUBLIC", "PRIVATE");
+    refused(&pem(json!(key)), &format!("providers.corp.local_jwks.pem: {private}"));
+    refused(&pem(json!([p256, key])), &format!("providers.corp.local_jwks.pem[1]: {private}"));
+    refused(&pem(json!([])), "providers.corp.local_jwks.pem: 0 keys, 1 to 4096 were expected");
+    refused(&pem(json!(7)), "providers.corp.local_jwks.pem: a public key in PEM, or a list of them");
+    refused(
+        &with(json!({"local_jwks": {"pem": p256, "inline": {"keys": []}}})),
+        "providers.corp.local_jwks: one of `inline`, `inline_string`, `inline_bytes` and `pem` was expected",
+    );
+}
+
+#[test]
 fn keys_in_the_configuration_must_be_usable() {
     let inline = |set: Value| with(json!({"local_jwks": {"inline": set}}));
     refused(
@@ -185,7 +201,7 @@ fn keys_in_the_configuration_must_be_usable() {
     );
     refused(
         &with(json!({"local_jwks": {}})),
-        "providers.corp.local_jwks: one of `inline`, `inline_string` and `inline_bytes` was expected",
+        "providers.corp.local_jwks: one of `inline`, `inline_string`, `inline_bytes` and `pem` was expected",
     );
     refused(
         &inline(json!({"keys": []})),

@@ -24,7 +24,8 @@ struct Gate {
 impl Gate {
     fn new(config: &str) -> Self {
         let (config, sources) = Config::parse(config.as_bytes()).expect("the configuration of the tests");
-        Self { config, state: State { keys: KeyStore::new(sources, 1, NOW) } }
+        let state = State::new(KeyStore::new(sources, 1, NOW), &config, NOW);
+        Self { config, state }
     }
 
     /// Decides, as a host does: with explanation, reply and log line. None of them may fail, and the explanation may
@@ -127,7 +128,8 @@ pub fn jwks(bytes: &[u8]) {
 pub fn config(bytes: &[u8]) {
     match Config::parse(bytes) {
         Ok((config, sources)) => {
-            let mut gate = Gate { config, state: State { keys: KeyStore::new(sources, 1, NOW) } };
+            let state = State::new(KeyStore::new(sources, 1, NOW), &config, NOW);
+            let mut gate = Gate { config, state };
             gate.decide(&bearer(&good("a", "h")));
             gate.decide(&Request::new([(":method", "OPTIONS"), (":path", "/a/b?access_token=x&q=1"), ("origin", "o")]));
             gate.decide(&Request::default().on_route(RouteSetting::Requirement("r".to_owned())));
@@ -221,7 +223,7 @@ macro_rules! keys {
 }
 
 const TOKENS: &str = concat!(
-    r#"{"providers":{"a":{"issuer":"https://a/","audiences":["orders"],"token_types":["JWT","at+jwt"],
+    r#"{"verifications_per_second":{"light":1000000000},"providers":{"a":{"issuer":"https://a/","audiences":["orders"],"token_types":["JWT","at+jwt"],
 "algorithms":["HS256","RS256","PS256","ES256","EdDSA"],"max_age":"31536000s","claims":[{"claim_name":"scope","any_of":["read"]}],
 "claim_to_headers":[{"header_name":"x-user","claim_name":"sub"},{"header_name":"x-all","claim_path":["a","b"],"format":"json"}],
 "forward_payload_header":"x-payload","max_token_bytes":4096,"local_jwks":{"inline":"#,
@@ -236,7 +238,7 @@ const FETCHED: &str = r#"{"providers":{"a":{"issuer":"https://a/","algorithms":[
 const REQUESTS: [&str; 3] = [
     TOKENS,
     concat!(
-        r#"{"bypass_cors_preflight":true,"unmatched":"deny","requirement_map":{"named":{"provider_name":"b"}},"providers":{
+        r#"{"verifications_per_second":{"light":1000000000},"bypass_cors_preflight":true,"unmatched":"deny","requirement_map":{"named":{"provider_name":"b"}},"providers":{
 "a":{"issuer":"https://a/","audiences":["orders"],"algorithms":["HS256"],"claim_to_headers":[{"header_name":"x-user","claim_name":"sub"}],"local_jwks":{"inline":"#,
         keys!(),
         r#"}},"b":{"issuers":["https://t/{x}","https://b/"],"algorithms":["HS256"],"forward":true,"from_headers":[{"name":"x-b"},{"name":"authorization","value_prefix":"Bearer "}],"local_jwks":{"inline":"#,
@@ -252,7 +254,7 @@ const REQUESTS: [&str; 3] = [
 {"match":{"connect_matcher":{}},"requirement_name":"named"}]}"#
     ),
     concat!(
-        r#"{"error_format":"text","providers":{"a":{"issuer":"https://a/","algorithms":["HS256"],"from_headers":[{"name":"authorization","value_prefix":"Bearer "},{"name":"x-t","value_prefix":"t="}],
+        r#"{"verifications_per_second":{"light":1000000000},"error_format":"text","providers":{"a":{"issuer":"https://a/","algorithms":["HS256"],"from_headers":[{"name":"authorization","value_prefix":"Bearer "},{"name":"x-t","value_prefix":"t="}],
 "from_params":["access_token","t"],"from_cookies":["s"],"forward_payload_header":"x-p","pad_forward_payload_header":true,"local_jwks":{"inline":"#,
         keys!(),
         "}}}}"

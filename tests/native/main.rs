@@ -2,6 +2,7 @@
 
 mod gate;
 
+mod cache;
 mod claims;
 mod config;
 mod decide;
@@ -10,6 +11,8 @@ mod fuzzed;
 mod keys;
 mod keystore;
 mod keystore_driver;
+mod lines;
 mod properties;
 mod reply;
 mod requirements;
+mod shadow;

@@ -196,6 +196,10 @@ fn nothing_of_an_accepted_token_can_be_changed() {
     let mut gate = gate(&policy);
     gate.check(&token, "ok");
     for bit in 0..token.len() * 8 {
+        // A gate verifies a thousand such signatures a second, and here no second passes.
+        if bit % 512 == 0 {
+            gate = self::gate(&policy);
+        }
         let mut changed = token.clone().into_bytes();
         changed[bit / 8] ^= 1 << (bit % 8);
         let request = claimgate::Request::new([("authorization", [b"Bearer ".to_vec(), changed].concat())]);

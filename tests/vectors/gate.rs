@@ -18,7 +18,7 @@ impl Gate {
         let configuration = json!({"providers": {"corp": provider}}).to_string();
         let (config, sources) = Config::parse(configuration.as_bytes()).expect("the configuration of a vector");
         let now = UnixTime::from_secs(now);
-        let state = State { keys: KeyStore::new(sources, 1, now) };
+        let state = State::new(KeyStore::new(sources, 1, now), &config, now);
         Self { config, state, document: key_set.to_string().into_bytes(), now }
     }
 
