@@ -52,7 +52,7 @@ mod observe;
 #[cfg(target_family = "wasm")]
 mod filter;
 
-pub use config::raw::RawConfig;
+pub use config::raw::{self, RawConfig};
 pub use config::{Config, ConfigError, ErrorFormat, Provider, Requirement, Rule};
 pub use decide::{
     Allow, Because, Credential, Decision, Explanation, Need, Rejection, Report, SignatureStage, State, decide, explain,
