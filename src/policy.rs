@@ -11,6 +11,10 @@ use crate::matcher::{Pattern, StringMatcher};
 use crate::rejection::{Reason, Violation};
 use crate::time::UnixTime;
 
+mod comparison;
+
+pub use comparison::{Comparison, Expected, Found};
+
 /// What a provider demands of a token's claims.
 #[derive(Clone, Debug)]
 pub struct Policy {
@@ -87,6 +91,11 @@ impl Issuer {
         }
         let segment = Segment { name: name.to_owned(), after: after.to_owned(), values: values.into_iter().collect() };
         Ok(Self { before: before.to_owned(), segment: Some(segment) })
+    }
+
+    /// The issuer, if it is one and no template.
+    pub fn as_exact(&self) -> Option<&str> {
+        self.segment.is_none().then_some(self.before.as_str())
     }
 
     /// Whether `iss` is this issuer.

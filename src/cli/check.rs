@@ -7,7 +7,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use clap::{Args, ValueEnum};
-use claimgate::raw::{RawConfig, RawErrorFormat, RawIssuer, RawLocalJwks, RawMatch, RawRequirement, RawUnmatched};
+use claimgate::raw::{RawConfig, RawErrorFormat, RawIssuer, RawLocalJwks, RawMatch, RawMode, RawRequirement, RawUnmatched};
 use claimgate::{Config, Source, limits};
 use serde_json::{Value, json};
 
@@ -74,6 +74,8 @@ enum Rule {
     SilentRefusal,
     /// Anybody may read the state of the key sets
     PublicStatus,
+    /// Refusals are logged and not carried out
+    ShadowMode,
 }
 
 impl Rule {
@@ -105,6 +107,7 @@ impl Rule {
             Self::FailedPasses => "use `allow_missing`, which refuses a bad token",
             Self::SilentRefusal => "use `problem_json` or `text`: the reason gives no secret away",
             Self::PublicStatus => "open the path to your own network alone",
+            Self::ShadowMode => "set `mode` to `enforce` once the log shows no refusal that you do not want",
         }
     }
 }
@@ -338,6 +341,9 @@ fn rules(raw: &RawConfig, warnings: &mut Vec<Warning>) {
         if let Some(earlier) = rules.iter().take(i).position(|earlier| covers(&earlier.r#match, &rule.r#match)) {
             warn(Rule::ShadowedRule, format!("`rules[{earlier}]` matches first, always"));
         }
+        if rule.mode == Some(RawMode::Shadow) {
+            warn(Rule::ShadowMode, "what it refuses reaches the upstream".into());
+        }
         let named = rule.requirement_name.as_ref().and_then(|name| raw.requirement_map.get(name));
         let requirement = rule.requires.as_ref().or(named);
         match requirement {
@@ -422,6 +428,9 @@ fn whole(raw: &RawConfig, warnings: &mut Vec<Warning>) {
         warn(Rule::SilentRefusal, "strip_failure_response", "a refusal has neither body nor challenge");
     } else if raw.error_format == RawErrorFormat::None {
         warn(Rule::SilentRefusal, "error_format", "a refusal has no body");
+    }
+    if raw.mode == RawMode::Shadow {
+        warn(Rule::ShadowMode, "mode", "whatever is refused reaches the upstream");
     }
     if raw.status_path.is_some() {
         warn(Rule::PublicStatus, "status_path", "whoever asks learns of issuers, keys and outages");

@@ -2,12 +2,16 @@
 
 use std::path::{Path, PathBuf};
 
+use anstyle::Style;
 use clap::Args;
-use claimgate::{Decision, Explanation, Reason, Request, SignatureStage, UnixTime};
-use serde_json::json;
+use claimgate::{
+    Because, Comparison, Decision, Expected, Explanation, Found, KeyTrial, Mode, Reason, Request, SignatureStage,
+    TrialResult, UnixTime, Violation,
+};
+use serde_json::{Value, json};
 
 use super::gate::{self, Gate, Given};
-use super::{Answer, Exit, Trouble, date, moment, now, printable, read};
+use super::{Answer, BAD, Exit, GOOD, Trouble, date, moment, now, paint, printable, read};
 
 /// Say what the gate would decide on a request, and why
 #[derive(Args)]
@@ -49,7 +53,7 @@ pub fn run(arguments: &Arguments) -> Result<Answer, Trouble> {
     let given = arguments.jwks.iter().map(|given| key_set(given)).collect::<Result<Vec<_>, _>>()?;
     let mut gate = Gate::new(config, sources, given, at)?;
     let explanation = gate.explain(&request(arguments)?, at)?;
-    let text = if arguments.json { as_json(&explanation) } else { as_text(&explanation) };
+    let text = if arguments.json { as_json(&explanation) } else { as_text(&explanation, at) };
     let exit = match &explanation.decision {
         Decision::Allow(_) => Exit::Well,
         Decision::Reject(rejection) if rejection.reason().is_outage() => Exit::Unknown,
@@ -90,6 +94,13 @@ fn results(decision: &Decision) -> Vec<&'static str> {
     }
 }
 
+fn violations(decision: &Decision) -> &[Violation] {
+    match decision {
+        Decision::Reject(rejection) => &rejection.violations,
+        Decision::Allow(_) | Decision::Await(_) => &[],
+    }
+}
+
 const fn signature(stage: SignatureStage) -> &'static str {
     match stage {
         SignatureStage::NotChecked => "not checked",
@@ -98,65 +109,195 @@ const fn signature(stage: SignatureStage) -> &'static str {
     }
 }
 
-fn as_text(explanation: &Explanation) -> String {
-    let report = &explanation.report;
-    let time = |time: Option<UnixTime>| time.map(date);
-    let list = |items: &[String]| (!items.is_empty()).then(|| items.join(", "));
-    let mut lines = vec![match &explanation.decision {
-        Decision::Allow(_) => "allowed".to_owned(),
-        Decision::Await(_) => "undecided: keys are awaited".to_owned(),
-        Decision::Reject(rejection) => {
-            format!("rejected with {}: {}", rejection.reason().status(), rejection.reason().title())
-        }
-    }];
-    let mut line = |name: &str, value: Option<String>| {
-        lines.extend(value.map(|value| format!("{name:<12} = {value}")));
-    };
-    line("provider", report.provider.clone());
-    line("alg", report.alg.clone());
-    line("kid", report.kid.clone());
-    line("keys", list(&report.keys));
-    line("iat", time(report.iat));
-    line("nbf", time(report.nbf));
-    line("exp", time(report.exp));
-    line("iss_token", report.iss_token.clone());
-    line("iss_expected", list(&report.iss_expected));
-    line("aud_token", list(&report.aud_token));
-    line("aud_expected", list(&report.aud_expected));
-    line("signature", Some(signature(report.signature).to_owned()));
-    if let Decision::Reject(rejection) = &explanation.decision {
-        for violation in &rejection.violations {
-            line("found", Some(format!("{}: {}", violation.reason, violation.detail)));
-        }
+/// The decision with its reasons, then the keys, then claim by claim what the token says and what is expected.
+fn as_text(explanation: &Explanation, at: UnixTime) -> String {
+    let Explanation { decision, report, comparisons, keys } = explanation;
+    let mut lines = vec![headline(decision)];
+    for violation in violations(decision) {
+        lines.push(printable(&format!("  {}: {}", violation.reason, violation.detail)));
+        lines.push(printable(&format!("    to be accepted: {}", cure(violation))));
     }
-    line("result", Some(results(&explanation.decision).join(", ")));
-    lines.iter().map(|line| printable(line)).collect::<Vec<_>>().join("\n")
+    let mut line = |name: &str, value: Option<String>, style: Style| {
+        lines.extend(value.map(|value| paint(style, one_line(&format!("{name:<12} = {value}")))));
+    };
+    let plain = Style::new();
+    line("provider", report.provider.clone(), plain);
+    if let Decision::Allow(allow) = decision {
+        let names: Vec<&str> = allow.set.iter().map(|(name, _)| name.as_str()).collect();
+        line("removes", list(&allow.remove), plain);
+        line("sets", list(&names), plain);
+    }
+    line("kid", report.kid.clone(), plain);
+    for KeyTrial { kid, algs, result } in keys {
+        let (result, style) = match result {
+            TrialResult::Pass => ("pass".to_owned(), GOOD),
+            TrialResult::Fail => ("fail".to_owned(), BAD),
+            TrialResult::NotTried(why) => (format!("not tried, {why}"), plain),
+        };
+        let algs = if algs.is_empty() { String::new() } else { format!(" ({})", algs.join(" ")) };
+        line("key", Some(format!("{}{algs}: {result}", kid.as_deref().unwrap_or("without a name"))), style);
+    }
+    // Issuer and audience come last, beside the signature and the result.
+    let (last, first): (Vec<_>, Vec<_>) = comparisons.iter().partition(|one| matches!(one.name.as_str(), "iss" | "aud"));
+    for Comparison { name, found, expected, violation } in first.into_iter().chain(last) {
+        let style = if violation.is_some() { BAD } else { plain };
+        line(&format!("{name}_token"), found_text(found, expected, at), style);
+        line(&format!("{name}_expected"), expected_text(expected), plain);
+    }
+    if comparisons.is_empty() {
+        line("iss_token", report.iss_token.clone(), plain);
+        line("iss_expected", list(&report.iss_expected), plain);
+    }
+    let style = match report.signature {
+        SignatureStage::NotChecked => plain,
+        SignatureStage::Pass => GOOD,
+        SignatureStage::Fail => BAD,
+    };
+    line("signature", Some(signature(report.signature).to_owned()), style);
+    line("result", Some(results(decision).join(", ")), plain);
+    lines.join("\n")
+}
+
+fn headline(decision: &Decision) -> String {
+    let (text, style, mode) = match decision {
+        Decision::Allow(allow) => {
+            let why = match &allow.because {
+                Because::Verified(_) => "its token is good",
+                Because::Optional => "it needs no good token, and has none",
+                Because::Preflight => "it is a CORS preflight",
+                Because::Unmatched => "no rule is for it",
+                Because::NoRequirement => "its rule requires nothing",
+            };
+            (format!("allowed: {why}"), GOOD, allow.mode)
+        }
+        Decision::Await(need) => ("undecided: keys are awaited".to_owned(), BAD, need.mode),
+        Decision::Reject(rejection) => {
+            let reason = rejection.reason();
+            (format!("rejected with {}: {}", reason.status(), reason.title()), BAD, rejection.mode)
+        }
+    };
+    let shadow = if mode == Mode::Shadow { " (shadow mode: the request goes on as it came)" } else { "" };
+    paint(style, format_args!("{text}{shadow}"))
+}
+
+/// A token cannot make a line of its own.
+fn one_line(text: &str) -> String {
+    printable(text).replace('\n', "\u{FFFD}")
+}
+
+fn list<T: AsRef<str>>(items: &[T]) -> Option<String> {
+    (!items.is_empty()).then(|| items.iter().map(AsRef::as_ref).collect::<Vec<_>>().join(", "))
+}
+
+fn found_text(found: &Found, expected: &Expected, at: UnixTime) -> Option<String> {
+    match found {
+        Found::Nothing if *expected == Expected::Anything => None,
+        Found::Nothing => Some("(none)".to_owned()),
+        Found::Malformed(kind) => Some(format!("({kind})")),
+        Found::Texts(texts) => Some(texts.join(", ")),
+        Found::Time(time) if *time > at => Some(format!("{} (in {} s)", date(*time), time.since(at).as_secs())),
+        Found::Time(time) => Some(format!("{} ({} s ago)", date(*time), at.since(*time).as_secs())),
+    }
+}
+
+fn expected_text(expected: &Expected) -> Option<String> {
+    match expected {
+        Expected::Anything => None,
+        Expected::OneOf(values) => Some(values.join(", ")),
+        Expected::Words(words) => Some(words.clone()),
+        Expected::After(time) => Some(format!("after {}", date(*time))),
+        Expected::Until(time) => Some(format!("up to {}", date(*time))),
+        Expected::Between(first, last) => Some(format!("after {}, up to {}", date(*first), date(*last))),
+    }
+}
+
+/// What would have to change.
+fn cure(violation: &Violation) -> String {
+    let cure = match violation.reason {
+        Reason::HeaderMissing => "a token where the provider looks for one, by default `Authorization: Bearer`",
+        Reason::TokenAmbiguous => "one token, in one place",
+        Reason::TokenTooLarge => "a shorter token, or a larger `max_token_bytes`",
+        Reason::TokenMalformed => "a signed JWT in compact form, as its issuer wrote it",
+        Reason::TypeNotAllowed => "a token of another type, or this `typ` in `token_types`",
+        Reason::CritUnsupported => "a token without extensions",
+        Reason::AlgorithmNotAllowed => "a token signed by another algorithm, or this `alg` in `algorithms`",
+        Reason::IssuerMismatch => {
+            "a token of the issuer that is expected (is this one of another environment?), or this `iss` in `issuer`"
+        }
+        Reason::KeyNotFound => "a newer token, or this key in the issuer's set: publish a key before it signs",
+        Reason::KeyMismatch => "a key of this `kid` whose `kty`, `crv`, `alg`, `use` and `key_ops` fit the token's `alg`",
+        Reason::JwksUnavailable => "the issuer's keys: here with `--jwks PROVIDER=FILE`",
+        Reason::SignatureInvalid => "a token that nobody changed, or the key that signed it in the issuer's set",
+        Reason::ClaimMalformed => "a token whose issuer writes this claim as RFC 7519 does",
+        Reason::ExpirationMissing => "a token with `exp`, or `require_expiration: false`",
+        Reason::TokenExpired => "a newer token, or clocks in step; `clock_skew_seconds` is for what is left of that",
+        Reason::TokenNotYetValid => "clocks in step; `clock_skew_seconds` is for what is left of that",
+        Reason::LifetimeExceeded => "a newer or shorter-lived token, or a larger `max_age` or `max_lifetime`",
+        Reason::AudienceMismatch => "a token that was asked for this audience, or this `aud` in `audiences`",
+        Reason::SubjectMismatch => "a token of another subject, or other `subjects`",
+        Reason::ScopeInsufficient => match &violation.scope {
+            Some(scope) => return format!("a token that was asked for the scope `{scope}`"),
+            None => "a token that was asked for another scope",
+        },
+        Reason::ClaimMismatch => "a token with other claims, or another rule",
+        Reason::TokenRevoked => "another token",
+    };
+    cure.to_owned()
 }
 
 fn as_json(explanation: &Explanation) -> String {
-    let report = &explanation.report;
-    let violations = match &explanation.decision {
-        Decision::Reject(rejection) => rejection
-            .violations
-            .iter()
-            .map(|v| json!({"reason": v.reason.as_str(), "detail": v.detail}))
-            .collect::<Vec<_>>(),
-        _ => Vec::new(),
+    let Explanation { decision, report, comparisons, keys } = explanation;
+    let violation = |v: &Violation| {
+        json!({"reason": v.reason.as_str(), "detail": v.detail, "to_be_accepted": cure(v)})
     };
     let seconds = |time: Option<UnixTime>| time.map(UnixTime::as_secs);
+    let key = |KeyTrial { kid, algs, result }: &KeyTrial| {
+        let (result, why) = match result {
+            TrialResult::Pass => ("pass", None),
+            TrialResult::Fail => ("fail", None),
+            TrialResult::NotTried(why) => ("not_tried", Some(why)),
+        };
+        json!({"kid": kid, "algs": algs, "result": result, "why": why})
+    };
+    let comparison = |Comparison { name, found, expected, violation }: &Comparison| {
+        let found = match found {
+            Found::Nothing => Value::Null,
+            Found::Malformed(kind) => json!({"malformed": kind}),
+            Found::Texts(texts) => json!(texts),
+            Found::Time(time) => json!(time.as_secs()),
+        };
+        let expected = match expected {
+            Expected::Anything => Value::Null,
+            Expected::OneOf(values) => json!({"one_of": values}),
+            Expected::Words(words) => json!(words),
+            Expected::After(time) => json!({"after": time.as_secs()}),
+            Expected::Until(time) => json!({"until": time.as_secs()}),
+            Expected::Between(first, last) => json!({"after": first.as_secs(), "until": last.as_secs()}),
+        };
+        let reason = violation.as_ref().map(|violation| violation.reason.as_str());
+        json!({"name": name, "token": found, "expected": expected, "reason": reason})
+    };
+    let (outcome, mode) = match decision {
+        Decision::Allow(allow) => ("allow", allow.mode),
+        Decision::Reject(rejection) => ("reject", rejection.mode),
+        Decision::Await(need) => ("await", need.mode),
+    };
     json!({
-        "decision": match &explanation.decision {
-            Decision::Allow(_) => "allow",
-            Decision::Reject(_) => "reject",
-            Decision::Await(_) => "await",
+        "decision": outcome,
+        "mode": match mode {
+            Mode::Enforce => "enforce",
+            Mode::Shadow => "shadow",
         },
-        "result": results(&explanation.decision),
-        "violations": violations,
+        "result": results(decision),
+        "violations": violations(decision).iter().map(violation).collect::<Vec<_>>(),
         "provider": report.provider,
         "alg": report.alg,
         "kid": report.kid,
         "typ": report.typ,
         "keys": report.keys,
+        "key_set": report.key_set,
+        "key_trials": keys.iter().map(key).collect::<Vec<_>>(),
+        "claims": comparisons.iter().map(comparison).collect::<Vec<_>>(),
         "iat": seconds(report.iat),
         "nbf": seconds(report.nbf),
         "exp": seconds(report.exp),

@@ -60,7 +60,8 @@ impl Gate {
                 (Some(Source::Remote(_)) | None, _) => {}
             }
         }
-        let mut gate = Self { config, state: State { keys: KeyStore::new(sources, 0, now) }, fetched };
+        let state = State::new(KeyStore::new(sources, 0, now), &config, now);
+        let mut gate = Self { config, state, fetched };
         gate.fetch_all(now)?;
         Ok(gate)
     }

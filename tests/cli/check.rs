@@ -108,6 +108,9 @@ fn each_rule_warns_of_its_own() {
     whole(json!({"error_format": "none"}), "silent-refusal", "error_format");
     whole(json!({"strip_failure_response": true}), "silent-refusal", "strip_failure_response");
     whole(json!({"status_path": "/keys"}), "public-status", "status_path");
+    whole(json!({"mode": "shadow"}), "shadow-mode", "mode");
+    let shadow = json!({"match": {"prefix": "/x"}, "requires": {"provider_name": "corp"}, "mode": "shadow"});
+    whole(rules(shadow), "shadow-mode", "rules[0]");
 
     assert_eq!(seen, documented().into_keys().collect::<BTreeSet<_>>(), "each rule that there is was tried");
 }
