@@ -48,9 +48,20 @@ fn of_configurations() -> Value {
         ("RawAsyncFetch", "failed_refetch_duration", json!(seconds(limits::BACKOFF_MIN))),
         ("RawJwksHttp", "timeout", json!(seconds(limits::FETCH_TIMEOUT))),
         ("RawMatch", "case_sensitive", json!(true)),
+        ("RawClaimToHeader", "format", json!("base64_json")),
+        ("RawJwtCacheConfig", "jwt_cache_size", json!(limits::NATIVE_TOKEN_CACHE_TOKENS)),
+        ("RawJwtCacheConfig", "jwt_max_token_size", json!(limits::TOKEN_CACHE_TOKEN_BYTES)),
+        ("RawVerificationRates", "light", json!(limits::LIGHT_VERIFICATIONS)),
+        ("RawVerificationRates", "medium", json!(limits::MEDIUM_VERIFICATIONS)),
+        ("RawVerificationRates", "heavy", json!(limits::HEAVY_VERIFICATIONS)),
         ("RawExtractOnly", "verification_status_header", json!("x-jwt-signature-verified")),
     ] {
         put(&mut schema, &property(of, name), "default", default);
+    }
+    for (name, default) in
+        [("unmatched", "allow"), ("error_format", "problem_json"), ("mode", "enforce"), ("host_crypto", "auto")]
+    {
+        put(&mut schema, &format!("/properties/{name}"), "default", json!(default));
     }
     for (of, name) in [
         ("RawProvider", "max_lifetime"),
