@@ -6,16 +6,20 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use clap::{Args, ValueEnum};
-use claimgate::raw::{RawConfig, RawErrorFormat, RawIssuer, RawLocalJwks, RawMatch, RawMode, RawRequirement, RawUnmatched};
+use claimgate::raw::{
+    RawConfig, RawErrorFormat, RawIssuer, RawLocalJwks, RawMatch, RawMode, RawRequirement, RawUnmatched,
+};
 use claimgate::{Config, Source, limits};
+use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
 use super::{Answer, DOUBTFUL, Exit, Format, GOOD, Trouble, gate, paint, printable};
 
 /// Read a configuration as the gate does, and warn of what is allowed and seldom meant
 #[derive(Args)]
-#[command(after_help = "Examples:\n  claimgate check gate.json\n  claimgate check --allow audience-unchecked --format json gate.json")]
+#[command(
+    after_help = "Examples:\n  claimgate check gate.json\n  claimgate check --allow audience-unchecked --format json gate.json"
+)]
 pub struct Arguments {
     /// The plugin's configuration, a JSON file; - for standard input
     file: PathBuf,
@@ -93,7 +97,9 @@ impl Rule {
             Self::LongClockSkew => "keep clocks in step and set `clock_skew_seconds` to 120 at most",
             Self::LargeTokens => "set `max_token_bytes` to 16384 at most: servers behind the gate seldom read more",
             Self::TokenInQuery => "take the token from a header or a cookie: a URL is logged and kept everywhere",
-            Self::KeysOverHttp => "use an `https` address and a cluster with TLS: who changes the keys makes the tokens",
+            Self::KeysOverHttp => {
+                "use an `https` address and a cluster with TLS: who changes the keys makes the tokens"
+            }
             Self::LongStale => "set `stale_for` to `86400s` at most: a key that was withdrawn serves that long",
             Self::SkippedKey => "correct the key or take it out",
             Self::PrivateKey => "replace the key pair, and publish the public half alone",
@@ -415,9 +421,8 @@ fn whole(raw: &RawConfig, warnings: &mut Vec<Warning>) {
     let mut warn = |rule, path: &str, why: &str| {
         warnings.push(Warning { rule, path: path.to_owned(), why: why.to_owned() });
     };
-    let catches_all = |m: &RawMatch| {
-        m.prefix.as_deref().is_some_and(is_all) && m.headers.is_empty() && m.query_parameters.is_empty()
-    };
+    let catches_all =
+        |m: &RawMatch| m.prefix.as_deref().is_some_and(is_all) && m.headers.is_empty() && m.query_parameters.is_empty();
     if let Some(rules) = &raw.rules
         && raw.unmatched == RawUnmatched::Allow
         && !rules.iter().any(|rule| catches_all(&rule.r#match))
