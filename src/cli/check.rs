@@ -4,11 +4,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use claimgate::raw::{
-    RawConfig, RawErrorFormat, RawIssuer, RawLocalJwks, RawMatch, RawMode, RawRequirement, RawUnmatched,
-};
+use claimgate::raw::{RawConfig, RawErrorFormat, RawIssuer, RawMatch, RawMode, RawRequirement, RawUnmatched};
 use claimgate::{Config, Source, limits};
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
@@ -238,9 +234,8 @@ fn providers(raw: &RawConfig, config: &Config, sources: &[Source], warnings: &mu
                 for key in set.skipped() {
                     warn(Rule::SkippedKey, &format!("local_jwks keys[{}]", key.index), key.why.to_string());
                 }
-                for i in raw.local_jwks.as_ref().map(private_keys).unwrap_or_default() {
-                    let why = "the key holds its private half".into();
-                    warn(Rule::PrivateKey, &format!("local_jwks keys[{i}]"), why);
+                for key in set.warnings() {
+                    warn(Rule::PrivateKey, &format!("local_jwks keys[{}]", key.index), key.why.to_string());
                 }
             }
             None => {}
@@ -257,19 +252,6 @@ fn providers(raw: &RawConfig, config: &Config, sources: &[Source], warnings: &mu
             warn(Rule::UnusedProvider, "", "its tokens open nothing".into());
         }
     }
-}
-
-/// The places of keys with a private half, in the set that stands in the configuration.
-fn private_keys(raw: &RawLocalJwks) -> Vec<usize> {
-    let set = match (&raw.inline, &raw.inline_string, &raw.inline_bytes) {
-        (Some(members), ..) => Some(Value::Object(members.clone())),
-        (None, Some(text), _) => serde_json::from_str(text).ok(),
-        (None, None, Some(base64)) => STANDARD.decode(base64).ok().and_then(|json| serde_json::from_slice(&json).ok()),
-        (None, None, None) => None,
-    };
-    let keys = set.as_ref().and_then(|set| set.get("keys")?.as_array()).map(Vec::as_slice).unwrap_or_default();
-    let is_private = |key: &Value| key.get("d").is_some() || key.get("priv").is_some();
-    keys.iter().enumerate().filter(|(_, key)| is_private(key)).map(|(i, _)| i).collect()
 }
 
 /// One place of the configuration where the tokens of a provider are asked for.
