@@ -367,9 +367,9 @@ impl PrivateKey {
             Pair::MlDsa65(pair) => pair.key_pair().as_ref().sign(input).ok()?,
             Pair::MlDsa87(pair) => pair.key_pair().as_ref().sign(input).ok()?,
             Pair::Oct(k) => match self.alg {
-                Alg::Hs256 => HS256Key::from_bytes(k).authentication_tag(input).to_vec(),
-                Alg::Hs384 => HS384Key::from_bytes(k).authentication_tag(input).to_vec(),
-                _ => HS512Key::from_bytes(k).authentication_tag(input).to_vec(),
+                Alg::Hs256 => HS256Key::from_bytes(k).authentication_tag(input),
+                Alg::Hs384 => HS384Key::from_bytes(k).authentication_tag(input),
+                _ => HS512Key::from_bytes(k).authentication_tag(input),
             },
         })
     }

@@ -212,7 +212,7 @@ fn which_key_was_tried_and_why_others_were_not() {
     assert!(found[3].starts_with(unusable), "{found:?}");
     let stranger = Key::new(Algorithm::ES256, "stranger").with_kid("k1");
     assert_eq!(lines(&stranger.sign(&good()))[1], "k1 (ES256): fail");
-    let unknown = lines(&key.clone().with_kid("k9").sign(&good()));
+    let unknown = lines(&key.with_kid("k9").sign(&good()));
     assert_eq!(unknown[1], "k1 (ES256): not tried, `kid` is another");
 }
 
