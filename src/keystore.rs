@@ -12,13 +12,14 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::time::Duration;
 
-use crate::jwk::{JwkSetError, SkippedKey};
+use crate::budget::Budget;
+use crate::jwk::{JwkSetError, KeyNote};
 use crate::jws::Algorithm;
 use crate::limits::{
     FETCH_GRACE, FRESH_MAX, FRESH_MIN, LOOK_INTERVAL, PAUSE_MAX, REFETCH_BURST, UNKNOWN_KID_BYTES, UNKNOWN_KID_FOR,
     UNKNOWN_KIDS,
 };
-use crate::signature::{KeySet, NoCandidate, VerifyingKey, digest};
+use crate::signature::{KeySet, NoCandidate, VerifyingKey};
 use crate::time::UnixTime;
 
 mod http;
@@ -199,6 +200,17 @@ pub enum Event {
         /// Why.
         why: String,
     },
+    /// A key that serves, and about which its issuer should be told.
+    KeyWarning {
+        /// Whose.
+        issuer: IssuerId,
+        /// Its place in the set, from zero.
+        index: usize,
+        /// Its name, if it has one.
+        kid: Option<String>,
+        /// Why.
+        why: String,
+    },
     /// A fetch failed; what was there goes on serving.
     Failed {
         /// Whose.
@@ -280,6 +292,7 @@ struct Entry {
     /// When the first of these failures was.
     failing_since: Option<UnixTime>,
     last_error: Option<FetchError>,
+    /// How often unknown `kid`s may cause a fetch.
     refetches: Budget,
     looked: Option<UnixTime>,
     wants_look: bool,
@@ -304,25 +317,6 @@ struct InFlight {
     /// Nothing: another worker fetches.
     id: Option<FetchId>,
     deadline: UnixTime,
-}
-
-/// How often unknown `kid`s may cause a fetch: a burst, then one each interval.
-#[derive(Clone, Copy, Debug)]
-struct Budget {
-    left: u32,
-    refilled: UnixTime,
-}
-
-impl Budget {
-    fn refill(self, interval: Duration, now: UnixTime) -> Self {
-        let intervals = now.since(self.refilled).as_nanos().checked_div(interval.as_nanos()).unwrap_or_default();
-        let intervals = u32::try_from(intervals).unwrap_or(u32::MAX);
-        if intervals == 0 {
-            return self;
-        }
-        let refilled = self.refilled.after(interval.saturating_mul(intervals));
-        Self { left: self.left.saturating_add(intervals).min(REFETCH_BURST), refilled }
-    }
 }
 
 /// Pseudo-random numbers for jitter; nothing secret depends on them (SplitMix64).
@@ -355,7 +349,7 @@ impl KeyStore {
             failures: 0,
             failing_since: None,
             last_error: None,
-            refetches: Budget { left: REFETCH_BURST, refilled: now },
+            refetches: Budget::full(REFETCH_BURST, now),
             looked: None,
             wants_look: false,
             wanted: Vec::new(),
@@ -554,7 +548,7 @@ impl Entry {
                 self.unavailable(now)
             };
         }
-        if self.refetches.refill(remote.min_refetch_interval, now).left > 0 {
+        if self.refetches.refill(remote.min_refetch_interval, REFETCH_BURST, now).left > 0 {
             return Lookup::Await(Want::Kid(kid.to_owned()));
         }
         nobody
@@ -574,7 +568,7 @@ impl Entry {
         if self.in_flight.is_some() {
             return false;
         }
-        let refetches = self.refetches.refill(remote.min_refetch_interval, now);
+        let mut refetches = self.refetches.refill(remote.min_refetch_interval, REFETCH_BURST, now);
         if self.next_attempt <= now {
             return true;
         }
@@ -586,8 +580,8 @@ impl Entry {
             self.looked = Some(now);
             return true;
         }
-        if !self.wanted.is_empty() && refetches.left > 0 {
-            self.refetches = Budget { left: refetches.left.saturating_sub(1), ..refetches };
+        if !self.wanted.is_empty() && refetches.take() {
+            self.refetches = refetches;
             return true;
         }
         false
@@ -713,7 +707,7 @@ impl Entry {
                 (Source::Remote(_), None) => "empty",
             },
             set,
-            set_id: fetched.map(|fetched| digest(&fetched.body)),
+            set_id: set.map(|set| format!("{:016x}", set.id())),
             fetched: fetched.map(|fetched| fetched.at),
             expires: fetched.map(Fetched::fresh_until),
             next_attempt: self.remote().map(|_| self.next_attempt),
@@ -749,15 +743,14 @@ fn read(remote: &Remote, response: Response) -> Result<(KeySet, Vec<u8>), FetchE
     if set.keys().is_empty() { Err(FetchError::NoUsableKey) } else { Ok((set, body)) }
 }
 
-/// What differs between the set that served and the one that serves now. Skipped keys are told when the set changes
-/// and not at each refresh.
+/// What differs between the set that served and the one that serves now. Skipped keys and warnings are told when the set
+/// changes and not at each refresh.
 fn changes(issuer: IssuerId, before: Option<&KeySet>, after: &KeySet) -> Vec<Event> {
     let kids = |set: &KeySet| -> Vec<String> {
         set.keys().iter().map(|key| key.kid().unwrap_or_default().to_owned()).collect()
     };
     let (old, new) = (before.map(kids), kids(after));
     let mut events = vec![Event::Fetched { issuer, kids: new.clone() }];
-    let old_skipped = before.map(KeySet::skipped).unwrap_or_default();
     if let Some(old) = old {
         let absent = |from: &[String], kid: &String| !from.contains(kid);
         events
@@ -766,19 +759,27 @@ fn changes(issuer: IssuerId, before: Option<&KeySet>, after: &KeySet) -> Vec<Eve
             old.iter().filter(|kid| absent(&new, kid)).map(|kid| Event::KeyRemoved { issuer, kid: kid.clone() }),
         );
     }
-    events.extend(skipped(issuer, after.skipped().iter().filter(|key| !old_skipped.contains(key))));
+    let published = |set: &KeySet| -> Vec<Event> {
+        let secrets = set.secrets().map(|note| warning(issuer, &note)).collect();
+        [notes(issuer, set), secrets].concat()
+    };
+    let told = before.map(published).unwrap_or_default();
+    events.extend(published(after).into_iter().filter(|event| !told.contains(event)));
     events
 }
 
-/// The events of keys that cannot be used.
-pub fn skipped<'k>(
-    issuer: IssuerId,
-    keys: impl Iterator<Item = &'k SkippedKey> + 'k,
-) -> impl Iterator<Item = Event> + 'k {
-    keys.map(move |key| Event::KeySkipped {
+/// The events of keys that cannot be used, and of those that should not be as they are.
+pub fn notes(issuer: IssuerId, set: &KeySet) -> Vec<Event> {
+    let skipped = set.skipped().iter().map(|KeyNote { index, kid, why }| Event::KeySkipped {
         issuer,
-        index: key.index,
-        kid: key.kid.clone(),
-        why: key.why.clone().into_owned(),
-    })
+        index: *index,
+        kid: kid.clone(),
+        why: why.clone().into_owned(),
+    });
+    skipped.chain(set.warnings().iter().map(|note| warning(issuer, note))).collect()
+}
+
+fn warning(issuer: IssuerId, note: &KeyNote) -> Event {
+    let KeyNote { index, kid, why } = note.clone();
+    Event::KeyWarning { issuer, index, kid, why: why.into_owned() }
 }

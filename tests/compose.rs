@@ -31,7 +31,11 @@ fn every_command_of_the_examples_page_does_what_it_says() {
             .run(&step)
             .unwrap_or_else(|why| panic!("{PAGE}:{}: {}\n{why}\n{}", step.line, step.command, bench.shell.log()));
         commands = commands.saturating_add(1);
-        wrong.extend(outcomes.into_iter().map(|why| format!("{PAGE}:{}: {}\n{why}", step.line, step.command)));
+        for why in outcomes {
+            // While there is a log.
+            let log = bench.shell.log();
+            wrong.push(format!("{PAGE}:{}: {}\n{why}\n{log}", step.line, step.command));
+        }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
     assert_eq!(bench.shell.left_behind(), "", "the last command of {PAGE} leaves something behind");
@@ -138,7 +142,7 @@ impl Shell {
     }
 
     fn log(&self) -> String {
-        self.run(&format!("docker compose -f {FILE} logs")).unwrap_or_else(|why| why)
+        self.run(&format!("docker compose -f {FILE} logs --tail 40")).unwrap_or_else(|why| why)
     }
 }
 

@@ -128,7 +128,7 @@ pub fn steady(text: &str) -> String {
     let changing = [
         ("[0-9]+ s ago", "T s ago"),
         (r#"("[a-z_]*_seconds":)-?[0-9.]+"#, "${1}0"),
-        (r#"("(?:client|request_id|token_sha256|set)":)"[^"]*""#, r#"${1}"""#),
+        (r#"("(?:client|request_id|token_sha256|key_set)":)"[^"]*""#, r#"${1}"""#),
         (r#"("value":\[)[0-9.]+"#, "${1}0"),
     ];
     changing.iter().fold(text.trim().to_owned(), |text, (expression, sign)| {

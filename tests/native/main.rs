@@ -2,10 +2,14 @@
 
 mod gate;
 
+mod cache;
 mod claims;
 mod config;
 mod decide;
+mod keys;
 mod keystore;
 mod keystore_driver;
+mod lines;
 mod reply;
 mod requirements;
+mod shadow;
