@@ -102,9 +102,10 @@ impl Verdict {
 
 impl Gate {
     fn new(config: Config, sources: Vec<Source>, now: UnixTime) -> Self {
+        let state = State::new(KeyStore::new(sources, random(), now), &config, now);
         Self {
             config,
-            state: State::new(KeyStore::new(sources, random(), now), &config, now),
+            state,
             parking: Parking::default(),
             log_gate: LogGate::default(),
             host: None,
