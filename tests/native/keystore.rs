@@ -646,7 +646,7 @@ fn nobody_waits_for_what_another_worker_has_spent() {
 
 #[test]
 fn the_fuzzer_s_corpus_keeps_the_rules() {
-    let lines = include_str!("keystore_corpus.txt").lines().filter(|line| !line.starts_with('#'));
+    let lines = include_str!("corpus/keystore.txt").lines().filter(|line| !line.starts_with('#'));
     let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).expect("ASCII"), 16).expect("hexadecimal");
     let mut count = 0;
     for line in lines {

@@ -13,6 +13,7 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 use crate::client::{Client, DETAILS_HEADER, Request};
+use crate::clock;
 use crate::envoy::Envoy;
 use crate::plugin::plugin;
 use crate::upstream::Upstream;
@@ -36,6 +37,7 @@ pub struct Builder {
     clusters: Vec<(String, SocketAddr)>,
     stats_config: Value,
     reloadable: bool,
+    clock: Option<u64>,
 }
 
 struct Listener {
@@ -243,6 +245,7 @@ impl Builder {
             clusters: Vec::new(),
             stats_config: json!({}),
             reloadable: false,
+            clock: None,
         }
     }
 
@@ -307,6 +310,12 @@ impl Builder {
         Builder { reloadable: true, ..self }
     }
 
+    /// Stops the wall clock that Envoy and the plugin see at this moment, in seconds since the epoch. A program that does
+    /// not load its C library like others goes on with the clock of the machine.
+    pub fn clock_stopped_at(self, seconds: u64) -> Self {
+        Builder { clock: Some(seconds), ..self }
+    }
+
     /// Starts Envoy and an upstream, and waits until requests are served.
     ///
     /// # Errors
@@ -316,7 +325,8 @@ impl Builder {
         bootstraps(&self.listeners, Path::new(""))?;
         let upstream = Upstream::start();
         let bootstrap = |directory: &Path| self.bootstrap(upstream.addr(), directory);
-        let mut envoy = Envoy::start(bootstrap, self.concurrency)?;
+        let clock = self.clock.map(clock::stopped_at).transpose()?;
+        let mut envoy = Envoy::start(bootstrap, self.concurrency, clock.as_deref())?;
         let (admin, clients) = wait_until_ready(&mut envoy, self.listeners.len())?;
         Ok(Gate { envoy: Mutex::new(envoy), admin, clients, upstream, listeners: Mutex::new(self.listeners) })
     }

@@ -17,6 +17,7 @@
 #![allow(clippy::disallowed_methods, reason = "`clippy.toml` says what the core must not call")]
 
 mod client;
+mod clock;
 pub mod drills;
 mod envoy;
 mod gate;

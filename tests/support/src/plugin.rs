@@ -61,7 +61,7 @@ fn cargo() -> Command {
     command
 }
 
-fn in_workspace(program: impl AsRef<OsStr>) -> Command {
+pub(crate) fn in_workspace(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
     command.current_dir(WORKSPACE);
     command
