@@ -56,6 +56,7 @@ enum Filter {
     Nothing,
     Native,
     NativeCached,
+    NoRequirement,
     Warm,
     CacheOff,
     Portable,
@@ -82,11 +83,12 @@ struct Cost {
 }
 
 impl Filter {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::None,
         Self::Nothing,
         Self::Native,
         Self::NativeCached,
+        Self::NoRequirement,
         Self::Warm,
         Self::CacheOff,
         Self::Portable,
@@ -99,6 +101,7 @@ impl Filter {
             Self::Nothing => "a plugin that does nothing",
             Self::Native => "`jwt_authn`",
             Self::NativeCached => "`jwt_authn` with its cache",
+            Self::NoRequirement => "claimgate, a path that needs no token",
             Self::Warm => "claimgate",
             Self::CacheOff => "claimgate, cache off",
             Self::Portable => "claimgate, cache off, `host_crypto` off",
@@ -121,6 +124,11 @@ impl Filter {
             Self::NativeCached => {
                 provider["jwt_cache_config"] = json!({ "jwt_cache_size": 1024 });
                 Gate::native(&configuration(&provider))
+            }
+            Self::NoRequirement => {
+                let mut configuration = configuration(&ours(provider));
+                configuration["rules"] = json!([{ "match": { "prefix": "/" } }]);
+                Gate::plugin(&configuration)
             }
             Self::Warm => Gate::plugin(&configuration(&ours(provider))),
             Self::CacheOff | Self::Portable => {
@@ -337,7 +345,7 @@ fn distinct_tokens(arguments: &Arguments, wrk: &Wrk) -> Result<Option<Bar>, Stri
     let mut claims = claims(ISSUER, 0);
     let tokens: Vec<String> = (0..arguments.tokens)
         .map(|number| {
-            claims["jti"] = number.into();
+            claims["jti"] = format!("token-{number}").into();
             key.sign(&claims)
         })
         .collect();
