@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
+use std::ops::Deref;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -22,9 +23,18 @@ pub enum Verified {}
 #[derive(Clone, Copy, Debug)]
 pub enum Unverified {}
 
-/// The claims of one token. What may be done with them depends on `P`: only a verified set annotates a request.
+/// The claims of one token, read once and cheap to clone. What may be done with them depends on `P`: only a verified set
+/// annotates a request.
 #[derive(Clone, Debug)]
 pub struct ClaimsSet<'t, P = Verified> {
+    registered: Rc<Registered>,
+    jws: Rc<UnverifiedJws<'t>>,
+    proof: PhantomData<P>,
+}
+
+/// The registered claims.
+#[derive(Debug)]
+pub struct Registered {
     /// Who issued it (RFC 7519 §4.1.1).
     pub iss: Claim<String>,
     /// Whom it speaks of (§4.1.2).
@@ -39,8 +49,14 @@ pub struct ClaimsSet<'t, P = Verified> {
     pub iat: Claim<UnixTime>,
     /// Its name (§4.1.7).
     pub jti: Claim<String>,
-    jws: Rc<UnverifiedJws<'t>>,
-    proof: PhantomData<P>,
+}
+
+impl<P> Deref for ClaimsSet<'_, P> {
+    type Target = Registered;
+
+    fn deref(&self) -> &Registered {
+        &self.registered
+    }
 }
 
 /// A registered claim.
@@ -70,14 +86,14 @@ impl<'t> ClaimsSet<'t, Verified> {
         Self::read(jws.jws())
     }
 
-    /// The token they stand in.
-    pub fn jws(&self) -> &UnverifiedJws<'t> {
-        &self.jws
+    /// The same claims, borrowing from no request.
+    pub fn to_static(&self) -> ClaimsSet<'static, Verified> {
+        ClaimsSet { registered: Rc::clone(&self.registered), jws: Rc::new(self.jws.to_static()), proof: PhantomData }
     }
 
-    /// The same token, to be kept.
-    pub fn shared_jws(&self) -> Rc<UnverifiedJws<'t>> {
-        Rc::clone(&self.jws)
+    /// The same claims, as anybody may have written them.
+    pub fn unverified(&self) -> ClaimsSet<'t, Unverified> {
+        ClaimsSet { registered: Rc::clone(&self.registered), jws: Rc::clone(&self.jws), proof: PhantomData }
     }
 }
 
@@ -86,9 +102,23 @@ impl<'t> ClaimsSet<'t, Unverified> {
     pub fn claimed_by(jws: &Rc<UnverifiedJws<'t>>) -> Self {
         Self::read(jws)
     }
+
+    /// The same claims, now that the token's signature was verified. Nothing if it was another token's.
+    pub fn verified_by(&self, jws: &VerifiedJws<'t>) -> Option<ClaimsSet<'t, Verified>> {
+        Rc::ptr_eq(&self.jws, jws.jws()).then(|| ClaimsSet {
+            registered: Rc::clone(&self.registered),
+            jws: Rc::clone(&self.jws),
+            proof: PhantomData,
+        })
+    }
 }
 
 impl<'t, P> ClaimsSet<'t, P> {
+    /// The token they stand in.
+    pub const fn jws(&self) -> &Rc<UnverifiedJws<'t>> {
+        &self.jws
+    }
+
     /// The value at a path of member names, outermost first.
     pub fn at(&self, path: &[String]) -> Option<&Value> {
         let (first, rest) = path.split_first()?;
@@ -109,7 +139,7 @@ impl<'t, P> ClaimsSet<'t, P> {
 
     fn read(jws: &Rc<UnverifiedJws<'t>>) -> Self {
         let members = jws.payload();
-        Self {
+        let registered = Registered {
             iss: claim(members, "iss", text),
             sub: claim(members, "sub", text),
             aud: claim(members, "aud", texts),
@@ -117,9 +147,8 @@ impl<'t, P> ClaimsSet<'t, P> {
             nbf: claim(members, "nbf", numeric_date),
             iat: claim(members, "iat", numeric_date),
             jti: claim(members, "jti", text),
-            jws: Rc::clone(jws),
-            proof: PhantomData,
-        }
+        };
+        Self { registered: Rc::new(registered), jws: Rc::clone(jws), proof: PhantomData }
     }
 }
 

@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+use crate::brake::Rates;
 use crate::extract::{HeaderPlace, Places, Prefix};
 use crate::jws::Algorithm;
 use crate::keystore::{IssuerId, Source};
 use crate::limits::{
-    CLAIM_RULE_VALUES, CLOCK_SKEW, CLOCK_SKEW_CEILING, CONFIG_ENTRIES, DURATION_CEILING, TOKEN_BYTES,
-    TOKEN_BYTES_CEILING,
+    CLAIM_RULE_VALUES, CLOCK_SKEW, CLOCK_SKEW_CEILING, CONFIG_ENTRIES, DURATION_CEILING, HEAVY_VERIFICATIONS,
+    LIGHT_VERIFICATIONS, MEDIUM_VERIFICATIONS, METRIC_LABEL_CHARS, NATIVE_TOKEN_CACHE_TOKENS, TOKEN_BYTES,
+    TOKEN_BYTES_CEILING, TOKEN_CACHE_TOKEN_BYTES, TOKEN_CACHE_TOKENS, TOKEN_CACHE_TOKENS_CEILING,
 };
 use crate::matcher::{Pattern, RequestMatcher};
 use crate::policy::{ClaimRule, Demand, Expiration, Issuer, Policy};
@@ -20,7 +22,8 @@ mod rules;
 
 use raw::{
     RawClaimFormat, RawClaimRule, RawClaimToFilterState, RawClaimToHeader, RawConfig, RawErrorFormat, RawFromHeader,
-    RawIssuer, RawIssuerTemplate, RawPathKey, RawPathSegment, RawProvider, RawUnmatched,
+    RawHostCrypto, RawIssuer, RawIssuerTemplate, RawJwtCacheConfig, RawMode, RawPathKey, RawPathSegment, RawProvider,
+    RawUnmatched,
 };
 
 /// A configuration that was checked and compiled.
@@ -42,8 +45,47 @@ pub struct Config {
     pub error_format: ErrorFormat,
     /// The path at which the gate answers with the state of its key sets.
     pub status_path: Option<String>,
-    /// Every header that the gate may set, in lower case: removed from each request before anything else.
-    pub managed_headers: Vec<String>,
+    /// Whether decisions are carried out, where no rule says otherwise.
+    pub mode: Mode,
+    /// A label for logs and metrics.
+    pub environment: Option<String>,
+    /// The URL of the protected resource's metadata (RFC 9728 §5.1).
+    pub resource_metadata: Option<String>,
+    /// Names of claims whose values may stand in log lines.
+    pub log_claims: Vec<String>,
+    /// Who verifies signatures.
+    pub host_crypto: HostCrypto,
+    /// How many the gate verifies by itself.
+    pub verification_rates: Rates,
+    /// Most verified tokens that one worker keeps.
+    pub cached_tokens: usize,
+    /// The least of the providers' `max_token_bytes`.
+    pub least_max_token_bytes: usize,
+    /// Every header that the gate may set, in lower case and with `-` for `_`, sorted.
+    managed_headers: Vec<String>,
+    /// The places in `providers` of those that name this issuer.
+    exact_issuers: BTreeMap<String, Vec<usize>>,
+    /// The places in `providers` of those that have a template for an issuer.
+    issuer_templates: Vec<usize>,
+}
+
+/// Whether decisions are carried out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// They are.
+    #[default]
+    Enforce,
+    /// They are logged and counted, and nothing else: the request goes on as it came.
+    Shadow,
+}
+
+/// Who verifies signatures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HostCrypto {
+    /// The host where it can, else the gate.
+    Auto,
+    /// The gate.
+    Off,
 }
 
 /// What becomes of a CORS preflight request.
@@ -93,6 +135,8 @@ pub struct Provider {
     pub claim_headers: Vec<ClaimHeader>,
     /// The filter state that receives claims: its key, and the names that lead to the claim.
     pub claim_states: Vec<(String, Vec<String>)>,
+    /// Longest verified token that is kept, in bytes; 0: none is.
+    cached_token_bytes: usize,
 }
 
 /// What becomes of an accepted token.
@@ -151,6 +195,8 @@ pub struct Rule {
     pub matcher: RequestMatcher,
     /// What they need.
     pub requirement: Requirement,
+    /// Whether its decisions are carried out.
+    pub mode: Mode,
 }
 
 /// What a request needs.
@@ -224,6 +270,8 @@ impl Config {
             return Err(ConfigError::new("providers", "no provider, at least one was expected"));
         }
         bounded("providers", raw.providers.len(), CONFIG_ENTRIES)?;
+        let mode = Mode::from(raw.mode);
+        let cached_tokens = cached_tokens(&raw.providers)?;
         let (mut sources, mut providers) = (Vec::new(), Vec::new());
         for (name, provider) in raw.providers {
             let path = format!("providers.{name}");
@@ -233,14 +281,26 @@ impl Config {
         }
         let requirements = rules::requirements(raw.requirement_map, &providers)?;
         let no_rules = raw.rules.is_none();
-        let rules = rules::rules(raw.rules.unwrap_or_default(), &providers, &requirements)?;
+        let rules = rules::rules(raw.rules.unwrap_or_default(), mode, &providers, &requirements)?;
         let mut managed_headers: Vec<String> = providers.iter().flat_map(Provider::managed_headers).collect();
         let required = rules.iter().map(|rule| &rule.requirement).chain(requirements.values());
         managed_headers.extend(required.flat_map(Requirement::managed_headers));
+        let mut managed_headers: Vec<String> = managed_headers.into_iter().map(|name| name.replace('_', "-")).collect();
         managed_headers.sort_unstable();
         managed_headers.dedup();
+        let mut exact_issuers: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+        let mut issuer_templates = Vec::new();
+        for (place, provider) in providers.iter().enumerate() {
+            for issuer in &provider.policy.issuers {
+                match issuer.as_exact() {
+                    Some(iss) => exact_issuers.entry(iss.to_owned()).or_default().push(place),
+                    None => issuer_templates.push(place),
+                }
+            }
+        }
         let config = Self {
             places: Places::union(providers.iter().map(|provider| &provider.places)),
+            least_max_token_bytes: providers.iter().map(|p| p.max_token_bytes).min().unwrap_or_default(),
             providers,
             rules,
             unmatched: match raw.unmatched {
@@ -262,9 +322,59 @@ impl Config {
                 }
                 path => path,
             },
+            mode,
+            environment: label("environment", raw.environment)?,
+            resource_metadata: match raw.resource_metadata {
+                Some(url) if !url.parse::<http::Uri>().is_ok_and(|uri| uri.scheme_str() == Some("https")) => {
+                    let message = format!("found `{url}`, an https URL was expected (RFC 9728 section 1.2)");
+                    return Err(ConfigError::new("resource_metadata", message));
+                }
+                url => url,
+            },
+            log_claims: raw.log_claims,
+            host_crypto: match raw.host_crypto {
+                RawHostCrypto::Auto => HostCrypto::Auto,
+                RawHostCrypto::Off => HostCrypto::Off,
+            },
+            verification_rates: Rates {
+                light: rate("light", raw.verifications_per_second.light, LIGHT_VERIFICATIONS)?,
+                medium: rate("medium", raw.verifications_per_second.medium, MEDIUM_VERIFICATIONS)?,
+                heavy: rate("heavy", raw.verifications_per_second.heavy, HEAVY_VERIFICATIONS)?,
+            },
+            cached_tokens,
             managed_headers,
+            exact_issuers,
+            issuer_templates,
         };
         Ok((config, sources))
+    }
+
+    /// Whether the gate may set the header of this name, which is in lower case, or an upstream may take it for one that
+    /// the gate sets: many read `x_user` as `x-user`.
+    pub fn is_managed(&self, name: &str) -> bool {
+        let plain = || name.bytes().map(|b| if b == b'_' { b'-' } else { b });
+        self.managed_headers.binary_search_by(|managed| managed.bytes().cmp(plain())).is_ok()
+    }
+
+    /// The providers that name this issuer, in their order.
+    pub fn providers_naming(&self, iss: &str) -> Vec<&Provider> {
+        let matches = |place: &&usize| {
+            self.providers.get(**place).is_some_and(|provider| provider.policy.issuers.iter().any(|i| i.matches(iss)))
+        };
+        let exact = self.exact_issuers.get(iss).into_iter().flatten();
+        let mut places: Vec<usize> = exact.chain(self.issuer_templates.iter().filter(matches)).copied().collect();
+        places.sort_unstable();
+        places.dedup();
+        places.into_iter().filter_map(|place| self.providers.get(place)).collect()
+    }
+}
+
+impl From<RawMode> for Mode {
+    fn from(raw: RawMode) -> Self {
+        match raw {
+            RawMode::Enforce => Self::Enforce,
+            RawMode::Shadow => Self::Shadow,
+        }
     }
 }
 
@@ -320,6 +430,13 @@ impl Provider {
             payload_header,
             claim_headers: each(&at("claim_to_headers"), raw.claim_to_headers, ClaimHeader::compile)?,
             claim_states: each(&at("claim_to_filter_state"), raw.claim_to_filter_state, claim_state)?,
+            cached_token_bytes: match raw.jwt_cache_config {
+                Some(RawJwtCacheConfig { jwt_cache_size: Some(0), .. }) => 0,
+                Some(RawJwtCacheConfig { jwt_max_token_size: Some(bytes), .. }) => {
+                    usize::try_from(bytes).unwrap_or(usize::MAX)
+                }
+                Some(_) | None => TOKEN_CACHE_TOKEN_BYTES,
+            },
             name,
             keys,
         })
@@ -328,6 +445,11 @@ impl Provider {
     fn managed_headers(&self) -> impl Iterator<Item = String> {
         let claims = self.claim_headers.iter().map(|header| header.name.clone());
         claims.chain(self.payload_header.iter().map(|header| header.name.clone()))
+    }
+
+    /// Whether this token is kept once it was verified.
+    pub const fn caches(&self, compact: &[u8]) -> bool {
+        compact.len() <= self.cached_token_bytes
     }
 
     /// Whether a token of this `typ` is accepted (RFC 7515 §4.1.9).
@@ -342,6 +464,47 @@ fn media_type(typ: &str) -> String {
     match typ.strip_prefix("application/") {
         Some(rest) if !rest.contains('/') => rest.to_owned(),
         _ => typ,
+    }
+}
+
+/// The room for verified tokens: that of each provider which asks for some, and what the others share.
+fn cached_tokens(providers: &BTreeMap<String, RawProvider>) -> Result<usize> {
+    let asked = |raw: &RawProvider| {
+        let config = raw.jwt_cache_config.as_ref()?;
+        Some(
+            config.jwt_cache_size.map_or(NATIVE_TOKEN_CACHE_TOKENS, |size| usize::try_from(size).unwrap_or(usize::MAX)),
+        )
+    };
+    let shared = if providers.values().all(|raw| asked(raw).is_some()) { 0 } else { TOKEN_CACHE_TOKENS };
+    let tokens = providers.values().filter_map(asked).fold(shared, usize::saturating_add);
+    if tokens > TOKEN_CACHE_TOKENS_CEILING {
+        let message =
+            format!("{tokens} tokens in all `jwt_cache_size`, at most {TOKEN_CACHE_TOKENS_CEILING} were expected");
+        return Err(ConfigError::new("providers", message));
+    }
+    Ok(tokens)
+}
+
+/// A value that stands in the names of metrics.
+fn label(path: &str, raw: Option<String>) -> Result<Option<String>> {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"_-.".contains(&b);
+    match raw {
+        Some(text) if text.is_empty() || text.len() > METRIC_LABEL_CHARS || !text.bytes().all(plain) => {
+            let message =
+                format!("found `{text}`, 1 to {METRIC_LABEL_CHARS} letters, digits, `_`, `-` and `.` were expected");
+            Err(ConfigError::new(path, message))
+        }
+        text => Ok(text),
+    }
+}
+
+fn rate(class: &str, raw: Option<u32>, default: u32) -> Result<u32> {
+    match raw {
+        Some(0) => {
+            let message = "found 0, which verifies nothing: name the algorithms that are allowed in `algorithms`";
+            Err(ConfigError::new(format!("verifications_per_second.{class}"), message))
+        }
+        rate => Ok(rate.unwrap_or(default)),
     }
 }
 

@@ -1,31 +1,76 @@
 //! The arrows in order: from one request to one decision (RFC 7519 §7.2).
 
+use std::borrow::Cow;
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
-use crate::claims::{ClaimsSet, Verified};
-use crate::config::{
-    ClaimFormat, ClaimHeader, Config, Forward, Padding, Preflight, Provider, Requirement, TokenRequirement,
-};
-use crate::extract::{Found, Place, extract, without_cookies, without_params};
+use crate::brake::{Brake, Braked, Cost};
+use crate::claims::{ClaimsSet, Unverified, Verified};
+use crate::config::{Config, Mode, Preflight, Provider, Requirement, TokenRequirement};
+use crate::extract::{Found, Place, extract};
 use crate::jws::{Algorithm, UnverifiedJws};
 use crate::keystore::{Hint, IssuerId, KeyStore, Lookup, Want};
-use crate::limits::CLAIM_HEADER_BYTES;
 use crate::policy::Extra;
 use crate::rejection::{Reason, Violation};
 use crate::request::{Request, RouteSetting};
-use crate::signature::{Crypto, NoCandidate, VerifiedJws, digest};
+use crate::signature::{Crypto, KeySet, NoCandidate, VerifiedJws, digest};
 use crate::time::UnixTime;
+use crate::token_cache::{Known, Proof, Tally, Ticket, TokenCache};
+
+mod annotate;
 
 /// What the gate remembers between requests.
 #[derive(Debug)]
 pub struct State {
     /// The key sets.
     pub keys: KeyStore,
+    tokens: TokenCache,
+    brake: Brake,
+    braked: Vec<Cost>,
+}
+
+impl State {
+    /// Nothing but the keys, as this configuration wants it.
+    pub fn new(keys: KeyStore, config: &Config, now: UnixTime) -> Self {
+        Self {
+            keys,
+            tokens: TokenCache::new(config.cached_tokens),
+            brake: Brake::new(config.verification_rates, now),
+            braked: Vec::new(),
+        }
+    }
+
+    /// What the cache of verified tokens did since this was asked last.
+    pub fn take_tally(&mut self) -> Tally {
+        self.tokens.take_tally()
+    }
+
+    /// How many verified tokens are kept.
+    pub const fn cached_tokens(&self) -> usize {
+        self.tokens.len()
+    }
+
+    /// The verifications that were not made since this was asked last, by their cost.
+    pub fn take_braked(&mut self) -> Vec<Cost> {
+        std::mem::take(&mut self.braked)
+    }
+
+    fn learn(&mut self, notebook: Notebook<'_>, now: UnixTime) {
+        self.brake = notebook.brake;
+        self.braked.extend(notebook.braked);
+        for ticket in notebook.used {
+            self.tokens.used(ticket);
+        }
+        for _ in 0..notebook.missed {
+            self.tokens.missed();
+        }
+        for (ticket, claims, proof) in notebook.learnt {
+            self.tokens.keep(ticket, &claims, proof, now);
+        }
+    }
 }
 
 /// What becomes of a request. Exhaustive on purpose: a host that forgets a case does not compile.
@@ -44,6 +89,8 @@ pub enum Decision {
 pub struct Allow {
     /// Why.
     pub because: Because,
+    /// Whether any of the following is done.
+    pub mode: Mode,
     /// Headers to remove, in lower case, before any is set. Only headers that the request has.
     pub remove: Vec<String>,
     /// Headers to set.
@@ -87,11 +134,13 @@ pub struct Rejection {
     pub retry_after: Option<Duration>,
     /// The one provider that the token was held against; nothing if there were several, or none.
     pub provider: Option<String>,
+    /// Whether it is rejected indeed.
+    pub mode: Mode,
 }
 
 impl From<Vec<Violation>> for Rejection {
     fn from(violations: Vec<Violation>) -> Self {
-        Self { violations, retry_after: None, provider: None }
+        Self { violations, retry_after: None, provider: None, mode: Mode::Enforce }
     }
 }
 
@@ -133,6 +182,8 @@ pub struct Need {
     pub keys: IssuerId,
     /// What is wanted of them.
     pub want: Want,
+    /// Whether the request is rejected if they do not come.
+    pub mode: Mode,
 }
 
 impl Need {
@@ -142,6 +193,7 @@ impl Need {
             violations: vec![Violation::new(Reason::JwksUnavailable, detail)],
             retry_after: Some(Duration::from_secs(1)),
             provider: None,
+            mode: self.mode,
         }
     }
 }
@@ -191,6 +243,10 @@ pub struct Report {
     pub jti: Option<String>,
     /// The first 8 bytes of the token's SHA-256, in hexadecimal.
     pub token_sha256: Option<String>,
+    /// The name of the key set, if the provider has one.
+    pub key_set: Option<String>,
+    /// The claims that may be logged, as JSON.
+    pub claims: Vec<(String, Value)>,
 }
 
 /// How far the signature was checked.
@@ -210,15 +266,33 @@ pub fn decide(request: &Request, config: &Config, state: &mut State, crypto: &dy
     judge(request, config, state, crypto, now).decision
 }
 
-/// Decides on a request and says all that led to it.
+/// Decides on a request, and keeps what led to it for whoever asks.
+pub fn judge<'a>(
+    request: &'a Request,
+    config: &'a Config,
+    state: &mut State,
+    crypto: &dyn Crypto,
+    now: UnixTime,
+) -> Judgement<'a> {
+    let notebook = RefCell::new(Notebook::new(state.brake));
+    let judgement = Court { request, config, state, crypto, now, notebook: &notebook }.judge();
+    state.learn(notebook.into_inner(), now);
+    judgement
+}
+
+/// Decides on a request and says all that led to it. Nothing is remembered of it.
 pub fn explain(request: &Request, config: &Config, state: &State, crypto: &dyn Crypto, now: UnixTime) -> Explanation {
-    let judgement = judge(request, config, state, crypto, now);
+    let notebook = RefCell::new(Notebook::new(state.brake));
+    let judgement = Court { request, config, state, crypto, now, notebook: &notebook }.judge();
     Explanation { report: judgement.report(state, now), decision: judgement.decision }
 }
 
 /// One request held against the configuration: the decision, and what is known of the token behind it.
-struct Judgement<'a> {
-    decision: Decision,
+pub struct Judgement<'a> {
+    /// The decision.
+    pub decision: Decision,
+    request: &'a Request,
+    config: &'a Config,
     trial: Trial<'a>,
 }
 
@@ -226,7 +300,6 @@ struct Judgement<'a> {
 #[derive(Default)]
 struct Trial<'a> {
     providers: Vec<&'a Provider>,
-    digest: Option<String>,
     jws: Option<Rc<UnverifiedJws<'a>>>,
     signature: SignatureStage,
     audiences: Option<&'a [String]>,
@@ -246,8 +319,32 @@ enum Outcome<'a> {
 struct Accepted<'a> {
     provider: &'a Provider,
     place: Place,
-    kid: Option<String>,
+    proof: Proof,
     claims: ClaimsSet<'a, Verified>,
+}
+
+/// A token that was taken apart.
+struct Token<'a> {
+    claims: ClaimsSet<'a, Unverified>,
+    ticket: Option<Ticket>,
+    known: Option<Rc<Known>>,
+}
+
+/// What is noted while a request is decided on: nothing of it changes that decision.
+struct Notebook<'a> {
+    /// The tokens that were taken apart, so that none is twice.
+    tokens: Vec<Rc<Token<'a>>>,
+    brake: Brake,
+    braked: Vec<Cost>,
+    used: Vec<Ticket>,
+    missed: usize,
+    learnt: Vec<(Ticket, ClaimsSet<'a, Verified>, Proof)>,
+}
+
+impl Notebook<'_> {
+    const fn new(brake: Brake) -> Self {
+        Self { tokens: Vec::new(), brake, braked: Vec::new(), used: Vec::new(), missed: 0, learnt: Vec::new() }
+    }
 }
 
 /// Everything a decision is made from.
@@ -258,6 +355,7 @@ struct Court<'a, 's> {
     state: &'s State,
     crypto: &'s dyn Crypto,
     now: UnixTime,
+    notebook: &'s RefCell<Notebook<'a>>,
 }
 
 /// Whether a token from another issuer is examined further, so that the report is whole.
@@ -267,63 +365,6 @@ enum Examine {
     Whole,
     /// It is not: with many providers, a token of nobody's would cost a signature each.
     UpToIssuer,
-}
-
-fn judge<'a>(
-    request: &'a Request,
-    config: &'a Config,
-    state: &State,
-    crypto: &dyn Crypto,
-    now: UnixTime,
-) -> Judgement<'a> {
-    let court = Court { request, config, state, crypto, now };
-    let pass = |because| Judgement {
-        decision: Decision::Allow(court.allow(because, Vec::new(), None)),
-        trial: Trial::default(),
-    };
-    if config.preflight == Preflight::Bypass && request.is_preflight() {
-        return pass(Because::Preflight);
-    }
-    let rule = || config.rules.iter().find(|rule| rule.matcher.matches(request)).map(|rule| &rule.requirement);
-    let requirement = match request.route() {
-        RouteSetting::Disabled => return pass(Because::NoRequirement),
-        RouteSetting::Requirement(name) => match config.requirements.get(name) {
-            Some(requirement) => requirement,
-            None => return no_such_requirement(),
-        },
-        RouteSetting::Unset => match (rule(), &config.unmatched) {
-            (Some(requirement), _) => requirement,
-            (None, Requirement::Nothing) => return pass(Because::Unmatched),
-            (None, requirement) => requirement,
-        },
-    };
-    if let Requirement::Nothing = requirement {
-        return pass(Because::NoRequirement);
-    }
-    match court.hear(requirement, Examine::Whole) {
-        Outcome::Waiting(need, trial) => Judgement { decision: Decision::Await(need), trial },
-        Outcome::Violated(rejection, trial) => {
-            let provider = match trial.providers.as_slice() {
-                [only] => Some(only.name.clone()),
-                _ => None,
-            };
-            Judgement { decision: Decision::Reject(Rejection { provider, ..rejection }), trial }
-        }
-        Outcome::Satisfied(accepted, failed) => {
-            let trial = accepted.first().map_or_else(Trial::default, Accepted::trial);
-            let credential =
-                |token: &Accepted<'_>| Credential { provider: token.provider.name.clone(), kid: token.kid.clone() };
-            let credentials: Vec<Credential> = accepted.iter().map(credential).collect();
-            let because = if credentials.is_empty() { Because::Optional } else { Because::Verified(credentials) };
-            Judgement { decision: Decision::Allow(court.allow(because, accepted, failed)), trial }
-        }
-    }
-}
-
-/// The route asks for what does not exist: nobody gets through, as with `jwt_authn`.
-fn no_such_requirement<'a>() -> Judgement<'a> {
-    let violation = Violation::new(Reason::ClaimMismatch, "the route names a requirement that does not exist");
-    Judgement { decision: Decision::Reject(Rejection::from(vec![violation])), trial: Trial::default() }
 }
 
 /// Which of several outcomes tells most: one that may yet be good, one that could not tell, else the rejection that came
@@ -348,6 +389,58 @@ impl Rank {
 }
 
 impl<'a> Court<'a, '_> {
+    fn judge(self) -> Judgement<'a> {
+        let Self { request, config, .. } = self;
+        let judgement = |decision, trial| Judgement { decision, request, config, trial };
+        let pass = |because, mode| judgement(Decision::Allow(self.allow(because, &[], None, mode)), Trial::default());
+        if config.preflight == Preflight::Bypass && request.is_preflight() {
+            return pass(Because::Preflight, config.mode);
+        }
+        let (requirement, mode) = match request.route() {
+            RouteSetting::Disabled => return pass(Because::NoRequirement, config.mode),
+            RouteSetting::Requirement(name) => match config.requirements.get(name) {
+                Some(requirement) => (requirement, config.mode),
+                None => {
+                    // Nobody gets through, as with `jwt_authn`.
+                    let detail = "the route names a requirement that does not exist";
+                    let violations = vec![Violation::new(Reason::ClaimMismatch, detail)];
+                    let rejection = Rejection { mode: config.mode, ..Rejection::from(violations) };
+                    return judgement(Decision::Reject(rejection), Trial::default());
+                }
+            },
+            RouteSetting::Unset => match config.rules.iter().find(|rule| rule.matcher.matches(request)) {
+                Some(rule) => (&rule.requirement, rule.mode),
+                None => match &config.unmatched {
+                    Requirement::Nothing => return pass(Because::Unmatched, config.mode),
+                    requirement => (requirement, config.mode),
+                },
+            },
+        };
+        if let Requirement::Nothing = requirement {
+            return pass(Because::NoRequirement, mode);
+        }
+        match self.hear(requirement, Examine::Whole) {
+            Outcome::Waiting(need, trial) => judgement(Decision::Await(Need { mode, ..need }), trial),
+            Outcome::Violated(rejection, trial) => {
+                let provider = match trial.providers.as_slice() {
+                    [only] => Some(only.name.clone()),
+                    _ => None,
+                };
+                judgement(Decision::Reject(Rejection { provider, mode, ..rejection }), trial)
+            }
+            Outcome::Satisfied(accepted, failed) => {
+                let trial = accepted.first().map_or_else(Trial::default, Accepted::trial);
+                let credential = |token: &Accepted<'_>| Credential {
+                    provider: token.provider.name.clone(),
+                    kid: token.proof.kid.clone(),
+                };
+                let credentials: Vec<Credential> = accepted.iter().map(credential).collect();
+                let because = if credentials.is_empty() { Because::Optional } else { Because::Verified(credentials) };
+                judgement(Decision::Allow(self.allow(because, &accepted, failed, mode)), trial)
+            }
+        }
+    }
+
     fn hear(self, requirement: &'a Requirement, examine: Examine) -> Outcome<'a> {
         match requirement {
             Requirement::Nothing => Outcome::Satisfied(Vec::new(), None),
@@ -357,7 +450,8 @@ impl<'a> Court<'a, '_> {
                     Some(provider) => self.try_provider(provider, extra, examine),
                     // A place that does not exist cannot be compiled; should it ever be, nobody gets through.
                     None => Outcome::Violated(
-                        Need { keys: IssuerId(*provider), want: Want::Set }.into_rejection("no such provider"),
+                        Need { keys: IssuerId(*provider), want: Want::Set, mode: Mode::Enforce }
+                            .into_rejection("no such provider"),
                         Trial::default(),
                     ),
                 }
@@ -391,23 +485,31 @@ impl<'a> Court<'a, '_> {
         if let [only] = providers.as_slice() {
             return self.try_provider(only, Extra::default(), examine);
         }
-        if let Err(violation) = extract(self.request, &self.config.places) {
+        let refused = |violation| {
             let trial = Trial { providers: providers.iter().collect(), ..Trial::default() };
-            return Outcome::Violated(Rejection::from(vec![violation]), trial);
-        }
+            Outcome::Violated(Rejection::from(vec![violation]), trial)
+        };
+        let token = match extract(self.request, &self.config.places) {
+            // Too long for one provider, it may not be for another.
+            Ok(found) if found.token.len() > self.config.least_max_token_bytes => None,
+            Ok(found) => match self.read(found.token) {
+                Ok(token) => Some(token),
+                Err(violation) => return refused(violation),
+            },
+            Err(violation) => return refused(violation),
+        };
         // A provider that names the token's issuer speaks for it, for good or ill. One that names none speaks for the
         // tokens of all others: what the first refuses, the second must not let pass.
-        let names_none = |provider: &&Provider| provider.policy.issuers.is_empty();
-        let names_it = |provider: &&'a Provider| {
-            let found = self.find(provider, &mut Trial::default());
-            let claimed =
-                found.is_ok_and(|(_, jws)| provider.policy.check_issuer(&ClaimsSet::claimed_by(&jws).iss).is_none());
-            !names_none(provider) && claimed
-        };
-        let is_named = providers.iter().any(|provider| names_none(&provider))
-            && providers.iter().any(|provider| names_it(&provider));
-        let asked = providers.iter().filter(|provider| !(is_named && names_none(provider)));
-        self.first(asked.map(|provider| self.try_provider(provider, Extra::default(), Examine::UpToIssuer)))
+        let iss = token.as_ref().and_then(|token| token.claims.iss.present());
+        let named = iss.map(|iss| self.config.providers_naming(iss)).unwrap_or_default();
+        let speaking: Vec<&Provider> =
+            named.into_iter().filter(|provider| extract(self.request, &provider.places).is_ok()).collect();
+        let hear = |provider| self.try_provider(provider, Extra::default(), Examine::UpToIssuer);
+        if speaking.is_empty() {
+            self.first(providers.iter().map(hear))
+        } else {
+            self.first(speaking.into_iter().map(hear))
+        }
     }
 
     /// The first child that is satisfied. `allow_missing` and `allow_missing_or_failed` beside others are no
@@ -494,61 +596,40 @@ impl<'a> Court<'a, '_> {
     fn try_provider(self, provider: &'a Provider, extra: Extra<'a>, examine: Examine) -> Outcome<'a> {
         let mut trial = Trial { providers: vec![provider], audiences: extra.audiences, ..Trial::default() };
         let reject = |violations, retry_after, trial| {
-            Outcome::Violated(Rejection { violations, retry_after, provider: None }, trial)
+            Outcome::Violated(Rejection { retry_after, ..Rejection::from(violations) }, trial)
         };
-        let (place, jws) = match self.find(provider, &mut trial) {
+        let (place, token) = match self.find(provider) {
             Ok(found) => found,
             Err(violation) => return reject(vec![violation], None, trial),
         };
-        let claimed = ClaimsSet::claimed_by(&jws);
-        trial.jws = Some(Rc::clone(&jws));
-        let (mut violations, alg) = check_header(&jws, provider);
-        let other_issuer = provider.policy.check_issuer(&claimed.iss);
+        let jws = token.claims.jws();
+        trial.jws = Some(Rc::clone(jws));
+        let (mut violations, alg) = check_header(jws, provider);
+        let other_issuer = provider.policy.check_issuer(&token.claims.iss);
         let is_other = other_issuer.is_some();
         violations.extend(other_issuer);
         if is_other && examine == Examine::UpToIssuer {
             violations.sort_by_key(|violation| violation.reason);
             return reject(violations, None, trial);
         }
-
-        // Keys are asked for even if the token is refused already, so that the report is whole; but nobody waits for it.
-        let mut retry_after = None;
-        let mut keys = None;
-        if let Some(alg) = alg {
-            let hint = Hint { kid: jws.header().kid.as_deref(), alg };
-            match self.state.keys.lookup(provider.keys, hint, self.now) {
-                Lookup::Keys(found) => keys = Some((alg, found)),
-                Lookup::None(none) => violations.push(no_candidate(none, hint.kid.is_some())),
-                Lookup::Await(want) if violations.is_empty() => {
-                    return Outcome::Waiting(Need { keys: provider.keys, want }, trial);
-                }
-                Lookup::Unavailable { retry_after: wait } if violations.is_empty() => {
-                    retry_after = Some(wait.max(Duration::from_secs(1)));
-                    violations.push(Violation::new(Reason::JwksUnavailable, "the issuer's keys could not be fetched"));
-                }
-                Lookup::Await(_) | Lookup::Unavailable { .. } => {}
+        let Checked { verified, retry_after } = match self.check_signature(provider, &token, alg, &mut violations) {
+            Ok(checked) => checked,
+            Err(want) => {
+                return Outcome::Waiting(Need { keys: provider.keys, want, mode: Mode::Enforce }, trial);
             }
-        }
-        let verified = keys.map(|(alg, keys)| VerifiedJws::verify(&jws, alg, &keys, self.crypto));
+        };
         match verified {
-            None => violations.extend(provider.policy.check(&claimed, extra, self.now)),
-            // The key may have been replaced under the same name.
-            Some(None) if violations.is_empty() && self.state.keys.may_look(provider.keys, self.now) => {
-                return Outcome::Waiting(Need { keys: provider.keys, want: Want::Look }, trial);
-            }
+            None => violations.extend(provider.policy.check(&token.claims, extra, self.now)),
             Some(None) => {
                 trial.signature = SignatureStage::Fail;
-                violations
-                    .push(Violation::new(Reason::SignatureInvalid, "no key of the issuer verifies the signature"));
-                violations.extend(provider.policy.check(&claimed, extra, self.now));
+                violations.extend(provider.policy.check(&token.claims, extra, self.now));
             }
-            Some(Some(verified)) => {
+            Some(Some((claims, proof))) => {
                 trial.signature = SignatureStage::Pass;
-                let claims = ClaimsSet::of(&verified);
                 violations.extend(provider.policy.check(&claims, extra, self.now));
                 if violations.is_empty() {
-                    let kid = verified.kid().map(str::to_owned);
-                    return Outcome::Satisfied(vec![Accepted { provider, place, kid, claims }], None);
+                    let proof = self.keep(provider, &token, &claims, proof);
+                    return Outcome::Satisfied(vec![Accepted { provider, place, proof, claims }], None);
                 }
             }
         }
@@ -557,64 +638,146 @@ impl<'a> Court<'a, '_> {
         reject(violations, retry_after, trial)
     }
 
-    /// The one token in the places where this provider looks, taken apart.
-    fn find(self, provider: &'a Provider, trial: &mut Trial<'a>) -> Result<(Place, Rc<UnverifiedJws<'a>>), Violation> {
-        let Found { token, place } = extract(self.request, &provider.places)?;
-        trial.digest = Some(digest(&token));
-        bounded(&token, provider.max_token_bytes)?;
-        Ok((place, Rc::new(UnverifiedJws::parse(token)?)))
-    }
-
-    /// A request that goes on. Every header that any provider may set is removed from every request, so that none can be
-    /// brought along; then tokens that end here are cut out, and what the accepted ones say is written down.
-    fn allow(self, because: Because, accepted: Vec<Accepted<'a>>, failed: Option<String>) -> Allow {
-        let mut remove: Vec<String> = Vec::new();
-        for (name, _) in self.request.headers() {
-            if self.is_managed(name) && !remove.iter().any(|other| other == name) {
-                remove.push(name.to_owned());
+    /// Checks the signature, unless this was done before with the same keys. What is missing for it is asked for only if
+    /// nothing else is wrong: nobody waits for a token that is refused already.
+    fn check_signature(
+        self,
+        provider: &'a Provider,
+        token: &Token<'a>,
+        alg: Option<Algorithm>,
+        violations: &mut Vec<Violation>,
+    ) -> Result<Checked<'a>, Want> {
+        let mut checked = Checked { verified: None, retry_after: None };
+        let Some(alg) = alg else { return Ok(checked) };
+        let jws = token.claims.jws();
+        let set = self.state.keys.set(provider.keys, self.now).map(KeySet::id);
+        if provider.caches(jws.compact()) {
+            let proofs = token.known.iter().flat_map(|known| known.proofs.iter().map(move |proof| (known, proof)));
+            let mut valid = proofs.filter(|(_, proof)| proof.issuer == provider.keys && Some(proof.set) == set);
+            if let Some((known, proof)) = valid.next() {
+                self.note(|notebook| notebook.used.extend(token.ticket));
+                checked.verified = Some(Some((known.claims.clone(), Proven::Before(proof.clone()))));
+                return Ok(checked);
             }
+            self.note(|notebook| notebook.missed = notebook.missed.saturating_add(1));
         }
-        let mut allow = Allow { because, remove, set: Vec::new(), states: Vec::new(), omitted: Vec::new() };
-        self.cut_out(accepted.iter().filter(|token| token.provider.forward == Forward::Strip), &mut allow);
-        for token in &accepted {
-            token.annotate(&mut allow);
-        }
-        allow.set.extend(failed.map(|header| (header, b"false".to_vec())));
-        allow
-    }
-
-    /// Whether the gate may set this header, or an upstream may take it for one that the gate sets: many read `x_user`
-    /// as `x-user`.
-    fn is_managed(self, name: &str) -> bool {
-        let same = |a: u8, b: u8| a == b || (matches!(a, b'_' | b'-') && matches!(b, b'_' | b'-'));
-        let alike = |managed: &String| {
-            managed.len() == name.len() && managed.bytes().zip(name.bytes()).all(|(a, b)| same(a, b))
+        let hint = Hint { kid: jws.header().kid.as_deref(), alg };
+        let keys = match self.state.keys.lookup(provider.keys, hint, self.now) {
+            Lookup::Keys(keys) => keys,
+            Lookup::None(none) => {
+                violations.push(no_candidate(none, hint.kid.is_some()));
+                return Ok(checked);
+            }
+            Lookup::Await(want) if violations.is_empty() => return Err(want),
+            Lookup::Unavailable { retry_after } if violations.is_empty() => {
+                checked.retry_after = Some(retry_after.max(Duration::from_secs(1)));
+                violations.push(Violation::new(Reason::JwksUnavailable, "the issuer's keys could not be fetched"));
+                return Ok(checked);
+            }
+            Lookup::Await(_) | Lookup::Unavailable { .. } => return Ok(checked),
         };
-        self.config.managed_headers.iter().any(alike)
+        let verify = |notebook: &mut Notebook<'_>| {
+            VerifiedJws::verify(jws, alg, &keys, self.crypto, &mut notebook.brake, self.now)
+        };
+        match self.note(verify) {
+            Ok(Some(verified)) => {
+                let kid = verified.kid().map(str::to_owned);
+                checked.verified =
+                    token.claims.verified_by(&verified).map(|claims| Some((claims, Proven::Now { kid, set })));
+            }
+            // The key may have been replaced under the same name.
+            Ok(None) if violations.is_empty() && self.state.keys.may_look(provider.keys, self.now) => {
+                return Err(Want::Look);
+            }
+            Ok(None) => {
+                let detail = "no key of the issuer verifies the signature";
+                violations.push(Violation::new(Reason::SignatureInvalid, detail));
+                checked.verified = Some(None);
+            }
+            Err(braked) => self.brake(braked, violations, &mut checked),
+        }
+        Ok(checked)
     }
 
-    fn cut_out<'t>(self, tokens: impl Iterator<Item = &'t Accepted<'a>>, allow: &mut Allow)
-    where
-        'a: 't,
-    {
-        let (mut params, mut cookies) = (Vec::new(), Vec::new());
-        for token in tokens {
-            match &token.place {
-                Place::Header(name) if !allow.remove.contains(name) => allow.remove.push(name.clone()),
-                Place::Header(_) => {}
-                Place::Param(name) => params.push(name.as_str()),
-                Place::Cookie(name) => cookies.push(name.as_str()),
-            }
-        }
-        allow.set.extend(without_params(self.request, &params).map(|target| (":path".to_owned(), target)));
-        if !cookies.is_empty() {
-            allow.remove.push("cookie".to_owned());
-            let rest = without_cookies(self.request, &cookies);
-            if !rest.is_empty() {
-                allow.set.push(("cookie".to_owned(), rest));
-            }
+    /// The gate verifies no more for the moment: that is no fault of the token's.
+    fn brake(self, Braked { cost, retry_after }: Braked, violations: &mut Vec<Violation>, checked: &mut Checked<'a>) {
+        self.note(|notebook| notebook.braked.push(cost));
+        if violations.is_empty() {
+            checked.retry_after = Some(retry_after.max(Duration::from_secs(1)));
+            let detail = "the gate has verified as many signatures of this kind as it may in a second";
+            violations.push(Violation::new(Reason::JwksUnavailable, detail));
         }
     }
+
+    /// Writes down what an accepted token tells, and that it was accepted, for the next time.
+    fn keep(
+        self,
+        provider: &'a Provider,
+        token: &Token<'a>,
+        claims: &ClaimsSet<'a, Verified>,
+        proven: Proven,
+    ) -> Proof {
+        let (kid, set) = match proven {
+            Proven::Before(proof) => return proof,
+            Proven::Now { kid, set } => (kid, set),
+        };
+        let notes = annotate::notes(provider, claims);
+        let proof = Proof { issuer: provider.keys, set: set.unwrap_or_default(), kid, notes };
+        if let (Some(ticket), true, Some(_)) = (token.ticket, provider.caches(claims.jws().compact()), set) {
+            self.note(|notebook| notebook.learnt.push((ticket, claims.clone(), proof.clone())));
+        }
+        proof
+    }
+
+    /// The one token in the places where this provider looks, taken apart.
+    fn find(self, provider: &'a Provider) -> Result<(Place, Rc<Token<'a>>), Violation> {
+        let Found { token, place } = extract(self.request, &provider.places)?;
+        bounded(&token, provider.max_token_bytes)?;
+        Ok((place, self.read(token)?))
+    }
+
+    /// Takes a token apart, unless this was done before.
+    fn read(self, token: Cow<'a, [u8]>) -> Result<Rc<Token<'a>>, Violation> {
+        let read = self
+            .note(|notebook| notebook.tokens.iter().find(|read| read.claims.jws().compact() == &*token).map(Rc::clone));
+        if let Some(read) = read {
+            return Ok(read);
+        }
+        let (ticket, known) = if self.state.tokens.is_off() {
+            (None, None)
+        } else {
+            let (ticket, known) = self.state.tokens.look_up(&token);
+            (Some(ticket), known.map(Rc::clone))
+        };
+        let claims = match &known {
+            Some(known) => known.claims.unverified(),
+            None => ClaimsSet::claimed_by(&Rc::new(UnverifiedJws::parse(token)?)),
+        };
+        let read = Rc::new(Token { claims, ticket, known });
+        self.note(|notebook| notebook.tokens.push(Rc::clone(&read)));
+        Ok(read)
+    }
+
+    /// Writes into the notebook: the one place where it is borrowed, and what is done meanwhile does not know of it.
+    fn note<T>(self, write: impl FnOnce(&mut Notebook<'a>) -> T) -> T {
+        write(&mut self.notebook.borrow_mut())
+    }
+}
+
+/// How far the signature of one token was checked for one provider.
+struct Checked<'a> {
+    /// Nothing: it was not. Else its claims and the proof, if it is valid.
+    verified: Option<Option<(ClaimsSet<'a, Verified>, Proven)>>,
+    /// For an outage: when to try again.
+    retry_after: Option<Duration>,
+}
+
+/// When a signature was found valid.
+enum Proven {
+    /// For an earlier request.
+    Before(Proof),
+    /// For this one, by the key of this name in this set.
+    Now { kid: Option<String>, set: Option<u64> },
 }
 
 impl<'a> Trial<'a> {
@@ -624,49 +787,17 @@ impl<'a> Trial<'a> {
         let more: Vec<&'a Provider> = more.collect();
         self.providers.extend(more);
         self.jws = self.jws.or(other.jws);
-        self.digest = self.digest.or(other.digest);
         self
     }
 }
 
 impl<'a> Accepted<'a> {
     fn trial(&self) -> Trial<'a> {
-        let jws = self.claims.shared_jws();
         Trial {
             providers: vec![self.provider],
-            digest: Some(digest(jws.compact())),
-            jws: Some(jws),
+            jws: Some(Rc::clone(self.claims.jws())),
             signature: SignatureStage::Pass,
             audiences: None,
-        }
-    }
-
-    /// Writes down what the upstream shall know of the token.
-    fn annotate(&self, allow: &mut Allow) {
-        if let Some(header) = &self.provider.payload_header {
-            let mut value = self.claims.jws().encoded_payload().to_vec();
-            if header.padding == Padding::Add {
-                value.resize(value.len().next_multiple_of(4), b'=');
-            }
-            put(allow, &header.name, value);
-        }
-        for header in &self.provider.claim_headers {
-            let Some(text) = header_text(&self.claims, header) else { continue };
-            match text.and_then(fit_for_a_header) {
-                Ok(text) => put(allow, &header.name, text.into_bytes()),
-                Err(why) => allow.omitted.push((header.name.clone(), why)),
-            }
-        }
-        for (key, path) in &self.provider.claim_states {
-            let text = match self.claims.at(path) {
-                None | Some(Value::Null) => continue,
-                Some(Value::String(text)) => Some(text.clone()),
-                Some(_) => self.claims.text_at(path),
-            };
-            match text.ok_or("the claim cannot be read").and_then(fit_for_a_header) {
-                Ok(text) => allow.states.push((key.clone(), text)),
-                Err(why) => allow.omitted.push((key.clone(), why)),
-            }
         }
     }
 }
@@ -675,12 +806,6 @@ impl<'a> Accepted<'a> {
 fn nowhere() -> Rejection {
     let detail = "the request holds no token in any of the places configured";
     Rejection::from(vec![Violation::new(Reason::HeaderMissing, detail)])
-}
-
-/// Sets a header; the last of several values for one counts.
-fn put(allow: &mut Allow, name: &str, value: Vec<u8>) {
-    allow.set.retain(|(other, _)| other != name);
-    allow.set.push((name.to_owned(), value));
 }
 
 fn bounded(token: &[u8], allowed: usize) -> Result<&[u8], Violation> {
@@ -698,7 +823,12 @@ fn bounded(token: &[u8], allowed: usize) -> Result<&[u8], Violation> {
 fn check_header(jws: &UnverifiedJws<'_>, provider: &Provider) -> (Vec<Violation>, Option<Algorithm>) {
     let mut violations = Vec::new();
     if !provider.accepts_type(jws.header().typ.as_deref()) {
-        violations.push(Violation::new(Reason::TypeNotAllowed, "`typ` is not one of the types accepted"));
+        let found = match &jws.header().typ {
+            None => "`typ` is missing",
+            Some(_) => "`typ` is another",
+        };
+        let expected = provider.token_types.join(", ");
+        violations.push(Violation::new(Reason::TypeNotAllowed, format!("{found}, one of {expected} was expected")));
     }
     if jws.header().needs_extension {
         violations.push(Violation::new(
@@ -706,9 +836,17 @@ fn check_header(jws: &UnverifiedJws<'_>, provider: &Provider) -> (Vec<Violation>
             "the header uses `crit` or `b64`, no extension is understood",
         ));
     }
-    let alg = Algorithm::from_name(&jws.header().alg).filter(|alg| provider.algorithms.contains(alg));
+    let known = Algorithm::from_name(&jws.header().alg);
+    let alg = known.filter(|alg| provider.algorithms.contains(alg));
     if alg.is_none() {
-        violations.push(Violation::new(Reason::AlgorithmNotAllowed, "`alg` is not one of the algorithms allowed"));
+        let found = match (known, jws.header().alg.as_str()) {
+            (Some(alg), _) => alg.name(),
+            (None, "none") => "none",
+            (None, _) => "an algorithm that is not known",
+        };
+        let expected = provider.algorithms.iter().map(|alg| alg.name()).collect::<Vec<_>>().join(", ");
+        let detail = format!("`alg` is {found}, one of {expected} was expected");
+        violations.push(Violation::new(Reason::AlgorithmNotAllowed, detail));
     }
     (violations, alg)
 }
@@ -724,47 +862,18 @@ fn no_candidate(none: NoCandidate, named: bool) -> Violation {
     }
 }
 
-/// A claim as a header's value; nothing if there is none. Arrays and objects as configured, by default as `jwt_authn`
-/// writes them; null is no value.
-fn header_text(claims: &ClaimsSet<'_, Verified>, header: &ClaimHeader) -> Option<Result<String, &'static str>> {
-    let json = || claims.text_at(&header.path).ok_or("the claim cannot be read");
-    Some(match (claims.at(&header.path)?, header.format) {
-        (Value::Null, _) => return None,
-        // As in `jwt_authn`, nothing to say is no header.
-        (Value::String(text), _) if text.is_empty() => return None,
-        (Value::String(text), _) => Ok(text.clone()),
-        (Value::Bool(value), _) => Ok(value.to_string()),
-        (Value::Number(_), _) => json(),
-        (Value::Array(_) | Value::Object(_), ClaimFormat::Base64Json) => json().map(|json| STANDARD.encode(json)),
-        (Value::Array(_) | Value::Object(_), ClaimFormat::Json) => json(),
-        (Value::Object(_), ClaimFormat::Comma) => Err("an object cannot be written as a list"),
-        (Value::Array(items), ClaimFormat::Comma) => {
-            let item = |item: &Value| match item {
-                Value::String(text) if !text.contains(',') => Ok(text.clone()),
-                Value::Bool(_) | Value::Number(_) => Ok(item.to_string()),
-                _ => Err("an item cannot be written in a list with commas"),
-            };
-            items.iter().map(item).collect::<Result<Vec<_>, _>>().map(|items| items.join(","))
-        }
-    })
-}
-
-fn fit_for_a_header(text: String) -> Result<String, &'static str> {
-    if text.len() > CLAIM_HEADER_BYTES {
-        Err("the claim is too long for a header")
-    } else if text.bytes().any(|b| b < b' ' || b == 0x7F) {
-        Err("the claim holds control characters")
-    } else {
-        Ok(text)
-    }
-}
-
 impl Judgement<'_> {
-    fn report(&self, state: &State, now: UnixTime) -> Report {
+    /// What is known of the token.
+    pub fn report(&self, state: &State, now: UnixTime) -> Report {
         let trial = &self.trial;
         let providers = trial.providers.iter();
+        let extracted =
+            || trial.providers.iter().find_map(|provider| Some(extract(self.request, &provider.places).ok()?.token));
         let mut report = Report {
-            token_sha256: trial.digest.clone(),
+            token_sha256: match &trial.jws {
+                Some(jws) => Some(digest(jws.compact())),
+                None => extracted().map(|token| digest(&token)),
+            },
             signature: trial.signature,
             iss_expected: providers
                 .flat_map(|p| p.policy.issuers.iter().map(crate::policy::Issuer::template))
@@ -776,6 +885,7 @@ impl Judgement<'_> {
             report.aud_expected = trial.audiences.unwrap_or(&provider.policy.audiences).to_vec();
             report.jwks_age = state.keys.age(provider.keys, now);
             if let Some(set) = state.keys.set(provider.keys, now) {
+                report.key_set = Some(format!("{:016x}", set.id()));
                 report.keys = set.keys().iter().map(|key| key.kid().unwrap_or_default().to_owned()).collect();
             }
         }
@@ -790,6 +900,8 @@ impl Judgement<'_> {
             report.nbf = claims.nbf.present().copied();
             report.exp = claims.exp.present().copied();
             report.jti = claims.jti.present().cloned();
+            let value = |name: &String| Some((name.clone(), jws.payload().get(name)?.clone()));
+            report.claims = self.config.log_claims.iter().filter_map(value).collect();
         }
         report
     }

@@ -1,5 +1,6 @@
 //! The adapter to proxy-wasm hosts: it moves bytes in, applies effects, parks and wakes. It looks at no token.
 
+mod foreign;
 mod host;
 mod local_reply;
 mod metrics;
@@ -14,18 +15,19 @@ use std::time::Duration;
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::{Action, ContextType, LogLevel};
 
-use crate::config::{Config, ErrorFormat};
-use crate::decide::{Decision, Need, Rejection, State, decide, explain};
+use crate::config::{Config, ErrorFormat, HostCrypto, Mode};
+use crate::decide::{Decision, Need, Report, State, judge};
 use crate::keystore::{Event, Fetch, IssuerId, KeyStore, Response, Source, Want, skipped};
 use crate::observe::{
-    KidLabels, Line, LogGate, decision_counters, event_counter, event_line, gauges, omitted_line, rejection_line,
-    status,
+    KidLabels, Line, LogGate, cost_counters, decision_counters, event_counter, event_line, gauges, omitted_line,
+    rejection_line, status,
 };
 use crate::parking::{Parked, Parking};
 use crate::reply::{Effects, LocalReply, json_reply, reject, reply};
 use crate::request::Request;
-use crate::signature::Portable;
+use crate::signature::{Crypto, Portable};
 use crate::time::UnixTime;
+use foreign::Foreign;
 use host::Host;
 use metrics::Metrics;
 use sharing::Sharing;
@@ -56,6 +58,8 @@ struct Gate {
     parking: Parking<u32>,
     log_gate: LogGate,
     host: Option<Host>,
+    /// The host's signature verification, if it has one that was found right.
+    foreign: Option<Foreign>,
     kids: KidLabels,
     metrics: Metrics,
     gauges_due: UnixTime,
@@ -100,10 +104,11 @@ impl Gate {
     fn new(config: Config, sources: Vec<Source>, now: UnixTime) -> Self {
         Self {
             config,
-            state: State { keys: KeyStore::new(sources, random(), now) },
+            state: State::new(KeyStore::new(sources, random(), now), &config, now),
             parking: Parking::default(),
             log_gate: LogGate::default(),
             host: None,
+            foreign: None,
             kids: KidLabels::default(),
             metrics: Metrics::default(),
             gauges_due: now,
@@ -112,23 +117,42 @@ impl Gate {
         }
     }
 
+    /// The host, found out with the first request: NGINX can be told from Envoy only inside one, and a call to a function
+    /// that it has not would bring it down.
     fn host(&mut self) -> Host {
-        *self.host.get_or_insert_with(Host::detect)
+        if let Some(host) = self.host {
+            return host;
+        }
+        let host = Host::detect();
+        self.host = Some(host);
+        if host == Host::Envoy && self.config.host_crypto == HostCrypto::Auto {
+            self.foreign = Foreign::probe();
+        }
+        host
     }
 
     /// Decides on a request of the effective context.
     fn decide(&mut self, request: &Request, now: UnixTime) -> Verdict {
         let host = self.host();
-        let decision = decide(request, &self.config, &mut self.state, &Portable, now);
-        self.metrics.count(decision_counters(&decision, &mut self.kids));
-        let lines = match &decision {
-            Decision::Reject(rejection) => self.rejection_lines(host, request, rejection, now),
+        let crypto: &dyn Crypto = self.foreign.as_ref().map_or(&Portable, |foreign| foreign);
+        let judgement = judge(request, &self.config, &mut self.state, crypto, now);
+        self.metrics.count(decision_counters(&self.config, &judgement.decision, &mut self.kids));
+        let lines = match &judgement.decision {
+            Decision::Reject(rejection) => match self.log_gate.admit(rejection.reason(), now) {
+                Some(suppressed) => {
+                    let report = judgement.report(&self.state, now);
+                    let client = host.client();
+                    vec![rejection_line(request, &self.config, rejection, &report, client.as_deref(), suppressed, now)]
+                }
+                None => Vec::new(),
+            },
             Decision::Allow(allow) => {
-                allow.omitted.iter().map(|(header, why)| omitted_line(request, header, why)).collect()
+                let line = |(header, why): &(String, &str)| omitted_line(request, &self.config, header, why);
+                allow.omitted.iter().map(line).collect()
             }
             Decision::Await(_) => Vec::new(),
         };
-        Verdict { host, effects: reply(request, &self.config, &decision), lines }
+        Verdict { host, effects: reply(request, &self.config, judgement.decision), lines }
     }
 
     /// The gate's own answer, if this request asks for it.
@@ -137,23 +161,20 @@ impl Gate {
         (request.path() == path.as_bytes()).then(|| json_reply(status(&self.config, &self.state.keys, now)))
     }
 
-    /// Refuses a request that cannot wait for keys, or not any longer.
+    /// Ends the waiting of a request that cannot wait for keys, or not any longer.
     fn give_up(&mut self, request: &Request, need: Need, detail: &'static str, now: UnixTime) -> Verdict {
         let host = self.host();
         let rejection = need.into_rejection(detail);
-        let decision = Decision::Reject(rejection.clone());
-        self.metrics.count(decision_counters(&decision, &mut self.kids));
-        let lines = self.rejection_lines(host, request, &rejection, now);
-        Verdict { host, effects: Effects::Reply(reject(request, self.config.error_format, &rejection)), lines }
-    }
-
-    fn rejection_lines(&mut self, host: Host, request: &Request, rejection: &Rejection, now: UnixTime) -> Vec<Line> {
-        let Some(suppressed) = self.log_gate.admit(rejection.reason(), now) else {
-            return Vec::new();
+        let lines = match self.log_gate.admit(rejection.reason(), now) {
+            Some(suppressed) => {
+                let (report, client) = (Report::default(), host.client());
+                vec![rejection_line(request, &self.config, &rejection, &report, client.as_deref(), suppressed, now)]
+            }
+            None => Vec::new(),
         };
-        // Explained only where it is written down: a flood of bad tokens is not examined twice.
-        let report = explain(request, &self.config, &self.state, &Portable, now).report;
-        vec![rejection_line(request, rejection, &report, host.client().as_deref(), suppressed, now)]
+        let decision = Decision::Reject(rejection);
+        self.metrics.count(decision_counters(&self.config, &decision, &mut self.kids));
+        Verdict { host, effects: reply(request, &self.config, decision), lines }
     }
 
     /// Takes the answer to a callout. Nothing if it is not ours.
@@ -237,12 +258,15 @@ impl Gate {
         }
     }
 
-    /// Shows how the key sets stand.
+    /// Shows how the key sets stand, and what was done and not done for speed.
     fn measure(&mut self, now: UnixTime) {
         if self.gauges_due <= now {
             self.gauges_due = now.after(GAUGES_EVERY);
             self.metrics.show(gauges(&self.config, &self.state.keys, now));
         }
+        let failures = self.foreign.as_ref().map_or(0, Foreign::take_failures);
+        let costs = cost_counters(&self.config, self.state.take_tally(), &self.state.take_braked(), failures);
+        self.metrics.add(costs);
     }
 
     /// Counts what came of a fetch that this worker made. The others take it over and do not count it again.
@@ -370,8 +394,13 @@ impl RootContext for Root {
             overdue
         });
         for parked in overdue.unwrap_or_default() {
-            let need = Need { keys: parked.issuer, want: Want::Set };
-            self.settle(parked, now, |gate, request| gate.give_up(request, need, TOO_LONG, now));
+            self.settle(parked, now, |gate, request| {
+                let verdict = gate.decide(request, now);
+                match verdict.effects {
+                    Effects::Park(need) => gate.give_up(request, need, TOO_LONG, now),
+                    _ => verdict,
+                }
+            });
         }
     }
 
@@ -452,9 +481,10 @@ impl Stream {
 
     /// There is no configuration, so nothing passes.
     fn no_gate(&self) -> Action {
-        let rejection = Need { keys: IssuerId(0), want: Want::Set }.into_rejection("the gate has no configuration");
+        let need = Need { keys: IssuerId(0), want: Want::Set, mode: Mode::Enforce };
+        let rejection = need.into_rejection("the gate has no configuration");
         let host = Host::detect();
-        host.reply(&reject(&host.request(), ErrorFormat::NoBody, &rejection));
+        host.reply(&reject(&host.request(), ErrorFormat::NoBody, None, &rejection));
         Action::Pause
     }
 }

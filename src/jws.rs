@@ -120,6 +120,18 @@ impl<'t> UnverifiedJws<'t> {
         Ok(Self { header: JoseHeader::from_members(&header)?, compact, dots, octets, payload, signature })
     }
 
+    /// The same token, borrowing from no request.
+    pub fn to_static(&self) -> UnverifiedJws<'static> {
+        UnverifiedJws {
+            compact: Cow::Owned(self.compact.to_vec()),
+            dots: self.dots,
+            header: self.header.clone(),
+            octets: self.octets.clone(),
+            payload: self.payload.clone(),
+            signature: self.signature.clone(),
+        }
+    }
+
     /// The token as it was received.
     pub fn compact(&self) -> &[u8] {
         &self.compact

@@ -12,13 +12,14 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::time::Duration;
 
+use crate::budget::Budget;
 use crate::jwk::{JwkSetError, SkippedKey};
 use crate::jws::Algorithm;
 use crate::limits::{
     FETCH_GRACE, FRESH_MAX, FRESH_MIN, LOOK_INTERVAL, PAUSE_MAX, REFETCH_BURST, UNKNOWN_KID_BYTES, UNKNOWN_KID_FOR,
     UNKNOWN_KIDS,
 };
-use crate::signature::{KeySet, NoCandidate, VerifyingKey, digest};
+use crate::signature::{KeySet, NoCandidate, VerifyingKey};
 use crate::time::UnixTime;
 
 mod http;
@@ -280,6 +281,7 @@ struct Entry {
     /// When the first of these failures was.
     failing_since: Option<UnixTime>,
     last_error: Option<FetchError>,
+    /// How often unknown `kid`s may cause a fetch.
     refetches: Budget,
     looked: Option<UnixTime>,
     wants_look: bool,
@@ -304,25 +306,6 @@ struct InFlight {
     /// Nothing: another worker fetches.
     id: Option<FetchId>,
     deadline: UnixTime,
-}
-
-/// How often unknown `kid`s may cause a fetch: a burst, then one each interval.
-#[derive(Clone, Copy, Debug)]
-struct Budget {
-    left: u32,
-    refilled: UnixTime,
-}
-
-impl Budget {
-    fn refill(self, interval: Duration, now: UnixTime) -> Self {
-        let intervals = now.since(self.refilled).as_nanos().checked_div(interval.as_nanos()).unwrap_or_default();
-        let intervals = u32::try_from(intervals).unwrap_or(u32::MAX);
-        if intervals == 0 {
-            return self;
-        }
-        let refilled = self.refilled.after(interval.saturating_mul(intervals));
-        Self { left: self.left.saturating_add(intervals).min(REFETCH_BURST), refilled }
-    }
 }
 
 /// Pseudo-random numbers for jitter; nothing secret depends on them (SplitMix64).
@@ -355,7 +338,7 @@ impl KeyStore {
             failures: 0,
             failing_since: None,
             last_error: None,
-            refetches: Budget { left: REFETCH_BURST, refilled: now },
+            refetches: Budget::full(REFETCH_BURST, now),
             looked: None,
             wants_look: false,
             wanted: Vec::new(),
@@ -554,7 +537,7 @@ impl Entry {
                 self.unavailable(now)
             };
         }
-        if self.refetches.refill(remote.min_refetch_interval, now).left > 0 {
+        if self.refetches.refill(remote.min_refetch_interval, REFETCH_BURST, now).left > 0 {
             return Lookup::Await(Want::Kid(kid.to_owned()));
         }
         nobody
@@ -574,7 +557,7 @@ impl Entry {
         if self.in_flight.is_some() {
             return false;
         }
-        let refetches = self.refetches.refill(remote.min_refetch_interval, now);
+        let mut refetches = self.refetches.refill(remote.min_refetch_interval, REFETCH_BURST, now);
         if self.next_attempt <= now {
             return true;
         }
@@ -586,8 +569,8 @@ impl Entry {
             self.looked = Some(now);
             return true;
         }
-        if !self.wanted.is_empty() && refetches.left > 0 {
-            self.refetches = Budget { left: refetches.left.saturating_sub(1), ..refetches };
+        if !self.wanted.is_empty() && refetches.take() {
+            self.refetches = refetches;
             return true;
         }
         false
@@ -713,7 +696,7 @@ impl Entry {
                 (Source::Remote(_), None) => "empty",
             },
             set,
-            set_id: fetched.map(|fetched| digest(&fetched.body)),
+            set_id: set.map(|set| format!("{:016x}", set.id())),
             fetched: fetched.map(|fetched| fetched.at),
             expires: fetched.map(Fetched::fresh_until),
             next_attempt: self.remote().map(|_| self.next_attempt),

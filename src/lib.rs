@@ -33,6 +33,8 @@
 // In the order of the flow: a module uses only modules above it. `tests/architecture.rs` holds that.
 pub mod limits;
 mod time;
+mod budget;
+mod brake;
 mod rejection;
 mod json;
 mod request;
@@ -44,6 +46,7 @@ mod signature;
 mod keystore;
 mod parking;
 mod claims;
+mod token_cache;
 mod policy;
 mod config;
 mod decide;
@@ -52,10 +55,13 @@ mod observe;
 #[cfg(target_family = "wasm")]
 mod filter;
 
+pub use brake::{Brake, Braked, Cost, Rates};
+pub use budget::Budget;
 pub use config::raw::RawConfig;
-pub use config::{Config, ConfigError, ErrorFormat, Provider, Requirement, Rule};
+pub use config::{Config, ConfigError, ErrorFormat, HostCrypto, Mode, Provider, Requirement, Rule};
 pub use decide::{
-    Allow, Because, Credential, Decision, Explanation, Need, Rejection, Report, SignatureStage, State, decide, explain,
+    Allow, Because, Credential, Decision, Explanation, Judgement, Need, Rejection, Report, SignatureStage, State,
+    decide, explain, judge,
 };
 pub use jwk::{JwkSetError, SkippedKey};
 pub use jws::{Algorithm, JoseHeader, UnverifiedJws};
@@ -73,3 +79,4 @@ pub use reply::{Effects, Forwarded, LocalReply, json_reply, reject, reply};
 pub use request::{Request, RouteSetting};
 pub use signature::{Crypto, KeySet, NoCandidate, Portable, VerifiedJws, VerifyingKey};
 pub use time::UnixTime;
+pub use token_cache::Tally;

@@ -29,6 +29,38 @@ pub const JWKS_KEYS_CEILING: usize = 4096;
 /// Most signatures checked for one request: a token without a `kid` is tried with every key that fits it.
 pub const VERIFICATIONS_PER_REQUEST: usize = 8;
 
+/// Verified tokens kept by one worker for the providers without a `jwt_cache_config`, all together.
+pub const TOKEN_CACHE_TOKENS: usize = 1024;
+
+/// Verified tokens kept by one worker for a provider whose `jwt_cache_config` has no `jwt_cache_size` (as in
+/// `jwt_authn`).
+pub const NATIVE_TOKEN_CACHE_TOKENS: usize = 100;
+
+/// Most verified tokens that one worker may be configured to keep.
+pub const TOKEN_CACHE_TOKENS_CEILING: usize = 65_536;
+
+/// Most room that one worker's verified tokens take, in bytes as reckoned when they enter.
+pub const TOKEN_CACHE_BYTES: usize = 16 * 1024 * 1024;
+
+/// Longest token kept when `jwt_cache_config.jwt_max_token_size` is absent, in bytes (as in `jwt_authn`).
+pub const TOKEN_CACHE_TOKEN_BYTES: usize = 4096;
+
+/// Providers whose verification of one token is remembered with it.
+pub const TOKEN_CACHE_PROOFS: usize = 8;
+
+/// Tokens remembered, by their hash alone, that a full cache has turned away.
+pub const TOKEN_CACHE_SEEN: usize = 4096;
+
+/// Cheap verifications of our own per second and worker when `verifications_per_second.light` is absent: as with the
+/// other classes, about half a worker's time goes into them.
+pub const LIGHT_VERIFICATIONS: u32 = 4000;
+
+/// Verifications of middling cost per second and worker when `verifications_per_second.medium` is absent.
+pub const MEDIUM_VERIFICATIONS: u32 = 1000;
+
+/// Expensive verifications per second and worker when `verifications_per_second.heavy` is absent.
+pub const HEAVY_VERIFICATIONS: u32 = 60;
+
 /// Smallest RSA modulus that verifies, in bits (RFC 7518 §3.3 and §3.5).
 pub const RSA_MODULUS_BITS_MIN: usize = 2048;
 

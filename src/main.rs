@@ -97,7 +97,7 @@ mod cli {
         let (config, sources) = Config::parse(&read(&arguments.config)?)
             .map_err(|error| format!("{}: {error}", arguments.config.display()))?;
         let (sources, given) = key_sets(&config, sources, &arguments.jwks)?;
-        let mut state = State { keys: KeyStore::new(sources, 0, now) };
+        let mut state = State::new(KeyStore::new(sources, 0, now), &config, now);
         fetch_all(&mut state.keys, &given, now)?;
         let request = request(arguments)?;
         let mut explanation = explain(&request, &config, &state, &Portable, now);

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use crate::config::Config;
+use crate::brake::Cost;
+use crate::budget::Budget;
+use crate::config::{Config, Mode};
 use crate::decide::{Because, Credential, Decision, Rejection, Report};
 use crate::keystore::{Event, IssuerId, KeyStore};
 use crate::limits::{LOG_BURST, LOG_INTERVAL, LOGGED_CHARS, LOGGED_ITEMS, METRIC_KIDS, METRIC_LABEL_CHARS};
@@ -15,6 +17,7 @@ use crate::rejection::Reason;
 use crate::request::Request;
 use crate::signature::KeySet;
 use crate::time::UnixTime;
+use crate::token_cache::Tally;
 
 /// One line for the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +41,7 @@ pub enum Level {
 /// same reason were left out before this one.
 pub fn rejection_line(
     request: &Request,
+    config: &Config,
     rejection: &Rejection,
     report: &Report,
     client: Option<&str>,
@@ -45,7 +49,7 @@ pub fn rejection_line(
     now: UnixTime,
 ) -> Line {
     let reason = rejection.reason();
-    let mut line = Members::new("rejected");
+    let mut line = Members::new(config, shadowed(rejection.mode, "rejected", "shadow_rejected"));
     line.put("reason", Some(reason.as_str().into()));
     let others: Vec<&str> = rejection.reasons().into_iter().skip(1).map(Reason::as_str).collect();
     line.put("others", (!others.is_empty()).then(|| json!(others)));
@@ -57,6 +61,7 @@ pub fn rejection_line(
         "keys",
         report.provider.is_some().then(|| report.keys.iter().take(LOGGED_ITEMS).map(|kid| cut(kid)).collect()),
     );
+    line.text("key_set", report.key_set.as_deref());
     line.put("jwks_age_seconds", report.jwks_age.map(|age| age.as_secs().into()));
     line.text("iss_token", report.iss_token.as_deref());
     line.put("iss_expected", one_or_many(&report.iss_expected));
@@ -68,6 +73,8 @@ pub fn rejection_line(
         Some(jti) => line.text("jti", Some(jti)),
         None => line.text("token_sha256", report.token_sha256.as_deref()),
     }
+    let claims = report.claims.iter().map(|(name, value)| (name.clone(), cut_value(value)));
+    line.put("claims", (!report.claims.is_empty()).then(|| Value::Object(claims.collect())));
     line.text("client", client);
     line.bytes("method", request.method());
     line.bytes("host", request.authority());
@@ -78,8 +85,8 @@ pub fn rejection_line(
 }
 
 /// The line of a header that was configured and could not be set.
-pub fn omitted_line(request: &Request, header: &str, why: &str) -> Line {
-    let mut line = Members::new("header_omitted");
+pub fn omitted_line(request: &Request, config: &Config, header: &str, why: &str) -> Line {
+    let mut line = Members::new(config, "header_omitted");
     line.text("header", Some(header));
     line.text("why", Some(why));
     line.bytes("request_id", request.value("x-request-id").unwrap_or_default());
@@ -93,25 +100,25 @@ pub fn event_line(config: &Config, event: &Event) -> Line {
     };
     match event {
         Event::Fetched { issuer, kids } => {
-            let mut line = Members::new("jwks_fetched");
+            let mut line = Members::new(config, "jwks_fetched");
             line.text("provider", provider(*issuer));
             line.put("keys", Some(kids.iter().take(LOGGED_ITEMS).map(|kid| cut(kid)).collect()));
             line.finish(Level::Info)
         }
         Event::KeyAdded { issuer, kid } => {
-            let mut line = Members::new("key_added");
+            let mut line = Members::new(config, "key_added");
             line.text("provider", provider(*issuer));
             line.text("kid", Some(kid));
             line.finish(Level::Info)
         }
         Event::KeyRemoved { issuer, kid } => {
-            let mut line = Members::new("key_removed");
+            let mut line = Members::new(config, "key_removed");
             line.text("provider", provider(*issuer));
             line.text("kid", Some(kid));
             line.finish(Level::Info)
         }
         Event::KeySkipped { issuer, index, kid, why } => {
-            let mut line = Members::new("key_skipped");
+            let mut line = Members::new(config, "key_skipped");
             line.text("provider", provider(*issuer));
             line.put("index", Some((*index).into()));
             line.text("kid", kid.as_deref());
@@ -119,7 +126,7 @@ pub fn event_line(config: &Config, event: &Event) -> Line {
             line.finish(Level::Warn)
         }
         Event::Failed { issuer, why, retry_after, serving } => {
-            let mut line = Members::new("jwks_fetch_failed");
+            let mut line = Members::new(config, "jwks_fetch_failed");
             line.text("provider", provider(*issuer));
             line.text("why", Some(&why.to_string()));
             line.put("next_attempt_seconds", Some(retry_after.as_secs_f64().into()));
@@ -127,17 +134,17 @@ pub fn event_line(config: &Config, event: &Event) -> Line {
             line.finish(Level::Warn)
         }
         Event::Unchanged { issuer } => {
-            let mut line = Members::new("jwks_unchanged");
+            let mut line = Members::new(config, "jwks_unchanged");
             line.text("provider", provider(*issuer));
             line.finish(Level::Info)
         }
         Event::Stale { issuer } => {
-            let mut line = Members::new("jwks_stale");
+            let mut line = Members::new(config, "jwks_stale");
             line.text("provider", provider(*issuer));
             line.finish(Level::Warn)
         }
         Event::Expired { issuer } => {
-            let mut line = Members::new("jwks_expired");
+            let mut line = Members::new(config, "jwks_expired");
             line.text("provider", provider(*issuer));
             line.finish(Level::Warn)
         }
@@ -175,30 +182,65 @@ pub fn status(config: &Config, keys: &KeyStore, now: UnixTime) -> String {
 ///
 /// Envoy has no labels for a plugin's metrics, so the names carry them: `claimgate_rejected.;reason=token_expired;`. The
 /// `stats_tags` in `envoy/stats_tags.yaml` make labels of them again.
-pub fn decision_counters(decision: &Decision, kids: &mut KidLabels) -> Vec<String> {
+pub fn decision_counters(config: &Config, decision: &Decision, kids: &mut KidLabels) -> Vec<String> {
     let none = "none";
+    let bypassed = |name, why| vec![metric(config, name, &[("why", why)])];
     match decision {
         Decision::Await(_) => Vec::new(),
         Decision::Reject(rejection) => {
+            let name = shadowed(rejection.mode, "claimgate_rejected", "claimgate_shadow_rejected");
             let provider = rejection.provider.as_deref().unwrap_or(none);
-            vec![metric("claimgate_rejected", &[("reason", rejection.reason().as_str()), ("provider", provider)])]
+            vec![metric(config, name, &[("reason", rejection.reason().as_str()), ("provider", provider)])]
         }
-        Decision::Allow(allow) => match &allow.because {
-            Because::Optional => vec![metric("claimgate_allowed", &[("provider", none)])],
-            Because::Preflight => vec![metric("claimgate_bypassed", &[("why", "preflight")])],
-            Because::Unmatched => vec![metric("claimgate_bypassed", &[("why", "unmatched")])],
-            Because::NoRequirement => vec![metric("claimgate_bypassed", &[("why", "no_requirement")])],
-            Because::Verified(credentials) => {
-                let counters = |Credential { provider, kid }: &Credential| {
-                    let kid = kids.label(kid.as_deref());
-                    [
-                        metric("claimgate_allowed", &[("provider", provider)]),
-                        metric("claimgate_verified", &[("provider", provider), ("kid", kid)]),
-                    ]
-                };
-                credentials.iter().flat_map(counters).collect()
+        Decision::Allow(allow) => {
+            let name = shadowed(allow.mode, "claimgate_allowed", "claimgate_shadow_allowed");
+            let bypass = shadowed(allow.mode, "claimgate_bypassed", "claimgate_shadow_bypassed");
+            let verified = shadowed(allow.mode, "claimgate_verified", "claimgate_shadow_verified");
+            match &allow.because {
+                Because::Optional => vec![metric(config, name, &[("provider", none)])],
+                Because::Preflight => bypassed(bypass, "preflight"),
+                Because::Unmatched => bypassed(bypass, "unmatched"),
+                Because::NoRequirement => bypassed(bypass, "no_requirement"),
+                Because::Verified(credentials) => {
+                    let counters = |Credential { provider, kid }: &Credential| {
+                        let kid = kids.label(kid.as_deref());
+                        [
+                            metric(config, name, &[("provider", provider)]),
+                            metric(config, verified, &[("provider", provider), ("kid", kid)]),
+                        ]
+                    };
+                    credentials.iter().flat_map(counters).collect()
+                }
             }
-        },
+        }
+    }
+}
+
+/// The names of counters of what was done and not done for speed, and by how much they increase.
+pub fn cost_counters(config: &Config, tally: Tally, braked: &[Cost], host_failures: u64) -> Vec<(String, u64)> {
+    let cache = |result, count| (metric(config, "claimgate_token_cache", &[("result", result)]), count);
+    let brake = |cost: Cost| {
+        let count = braked.iter().filter(|other| **other == cost).count();
+        let name = metric(config, "claimgate_verification_braked", &[("cost", cost.name())]);
+        (name, u64::try_from(count).unwrap_or(u64::MAX))
+    };
+    [
+        cache("hit", tally.hits),
+        cache("miss", tally.misses),
+        cache("evicted", tally.evicted),
+        cache("turned_away", tally.turned_away),
+        (metric(config, "claimgate_host_crypto_failed", &[]), host_failures),
+    ]
+    .into_iter()
+    .chain(Cost::ALL.map(brake))
+    .filter(|(_, count)| *count > 0)
+    .collect()
+}
+
+const fn shadowed(mode: Mode, enforced: &'static str, shadow: &'static str) -> &'static str {
+    match mode {
+        Mode::Enforce => enforced,
+        Mode::Shadow => shadow,
     }
 }
 
@@ -211,7 +253,7 @@ pub fn event_counter(config: &Config, event: &Event) -> Option<String> {
         _ => return None,
     };
     let provider = config.providers.iter().find(|provider| provider.keys == *issuer)?;
-    Some(metric("claimgate_jwks_fetch", &[("provider", &provider.name), ("outcome", outcome)]))
+    Some(metric(config, "claimgate_jwks_fetch", &[("provider", &provider.name), ("outcome", outcome)]))
 }
 
 /// Gauges of the key sets that are fetched: name and value.
@@ -219,7 +261,7 @@ pub fn gauges(config: &Config, keys: &KeyStore, now: UnixTime) -> Vec<(String, u
     let mut gauges = Vec::new();
     for provider in &config.providers {
         let Some(status) = keys.status(provider.keys, now).filter(|status| status.state != "inline") else { continue };
-        let name = |name| metric(name, &[("provider", &provider.name)]);
+        let name = |name| metric(config, name, &[("provider", &provider.name)]);
         let age = status.fetched.map_or(0, |fetched| now.since(fetched).as_secs());
         let count = status.set.map_or(0, |set| set.keys().len());
         gauges.push((name("claimgate_jwks_age_seconds"), age));
@@ -248,51 +290,35 @@ impl KidLabels {
     }
 }
 
-/// A metric's name with its labels. What stands in a label is kept to characters that no exporter trips over.
-fn metric(name: &str, labels: &[(&str, &str)]) -> String {
+/// A metric's name with its labels, the environment's among them. What stands in a label is kept to characters that no
+/// exporter trips over.
+fn metric(config: &Config, name: &str, labels: &[(&str, &str)]) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() || "_-.:/".contains(c) { c } else { '_' };
     let label = |(label, value): &(&str, &str)| {
         let value: String = value.chars().take(METRIC_LABEL_CHARS).map(plain).collect();
         format!(".;{label}={value};")
     };
-    format!("{name}{}", labels.iter().map(label).collect::<String>())
+    let environment = config.environment.as_deref().map(|environment| ("environment", environment));
+    format!("{name}{}", labels.iter().chain(&environment).map(label).collect::<String>())
 }
 
 /// Keeps a flood of rejections from becoming a flood of lines: for each reason a burst of [`LOG_BURST`], then one line
 /// every [`LOG_INTERVAL`]. The bound on its memory is the number of reasons.
 #[derive(Debug, Default)]
 pub struct LogGate {
-    buckets: BTreeMap<Reason, Bucket>,
-}
-
-#[derive(Debug)]
-struct Bucket {
-    tokens: u32,
-    refilled: UnixTime,
-    suppressed: u64,
+    reasons: BTreeMap<Reason, (Budget, u64)>,
 }
 
 impl LogGate {
     /// Whether a line may be written now; if so, how many were left out since the last.
     pub fn admit(&mut self, reason: Reason, now: UnixTime) -> Option<u64> {
-        let fresh = || Bucket { tokens: LOG_BURST, refilled: now, suppressed: 0 };
-        let bucket = self.buckets.entry(reason).or_insert_with(fresh);
-        let intervals = now.since(bucket.refilled).as_nanos().checked_div(LOG_INTERVAL.as_nanos()).unwrap_or_default();
-        let intervals = u32::try_from(intervals).unwrap_or(u32::MAX);
-        if intervals > 0 {
-            bucket.tokens = bucket.tokens.saturating_add(intervals).min(LOG_BURST);
-            bucket.refilled = now;
+        let (budget, suppressed) = self.reasons.entry(reason).or_insert_with(|| (Budget::full(LOG_BURST, now), 0));
+        *budget = budget.refill(LOG_INTERVAL, LOG_BURST, now);
+        if budget.take() {
+            return Some(std::mem::take(suppressed));
         }
-        match bucket.tokens.checked_sub(1) {
-            Some(rest) => {
-                bucket.tokens = rest;
-                Some(std::mem::take(&mut bucket.suppressed))
-            }
-            None => {
-                bucket.suppressed = bucket.suppressed.saturating_add(1);
-                None
-            }
-        }
+        *suppressed = suppressed.saturating_add(1);
+        None
     }
 }
 
@@ -300,10 +326,11 @@ impl LogGate {
 struct Members(Map<String, Value>);
 
 impl Members {
-    fn new(event: &str) -> Self {
-        let mut members = Map::new();
-        members.insert("event".to_owned(), event.into());
-        Self(members)
+    fn new(config: &Config, event: &str) -> Self {
+        let mut members = Self(Map::new());
+        members.text("event", Some(event));
+        members.text("environment", config.environment.as_deref());
+        members
     }
 
     fn put(&mut self, name: &str, value: Option<Value>) {
@@ -331,6 +358,15 @@ fn one_or_many(values: &[String]) -> Option<Value> {
         [] => None,
         [one] => Some(cut(one).into()),
         many => Some(many.iter().take(LOGGED_ITEMS).map(|value| cut(value)).collect()),
+    }
+}
+
+/// A claim's value: a string as itself, anything else as its JSON text.
+fn cut_value(value: &Value) -> Value {
+    match value {
+        Value::String(text) => cut(text).into(),
+        Value::Array(_) | Value::Object(_) => cut(&value.to_string()).into(),
+        Value::Null | Value::Bool(_) | Value::Number(_) => value.clone(),
     }
 }
 

@@ -89,6 +89,11 @@ impl Issuer {
         Ok(Self { before: before.to_owned(), segment: Some(segment) })
     }
 
+    /// The issuer, if it is one and no template.
+    pub fn as_exact(&self) -> Option<&str> {
+        self.segment.is_none().then_some(self.before.as_str())
+    }
+
     /// Whether `iss` is this issuer.
     pub fn matches(&self, iss: &str) -> bool {
         let Some(segment) = &self.segment else { return iss == self.before };

@@ -3,7 +3,7 @@
 
 use serde_json::json;
 
-use crate::config::{Config, ErrorFormat};
+use crate::config::{Config, ErrorFormat, Mode};
 use crate::decide::{Allow, Decision, Need, Rejection};
 use crate::rejection::Reason;
 use crate::request::Request;
@@ -32,6 +32,13 @@ pub struct Forwarded {
     pub outcome: &'static str,
 }
 
+impl Forwarded {
+    /// A request that goes on as it came.
+    const fn untouched(outcome: &'static str) -> Self {
+        Self { remove: Vec::new(), set: Vec::new(), states: Vec::new(), outcome }
+    }
+}
+
 /// An answer made by the gate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LocalReply {
@@ -53,25 +60,37 @@ pub struct LocalReply {
 const OK: &str = "ok";
 
 /// What a decision means in HTTP.
-pub fn reply(request: &Request, config: &Config, decision: &Decision) -> Effects {
+pub fn reply(request: &Request, config: &Config, decision: Decision) -> Effects {
     match decision {
-        Decision::Allow(allow) => Effects::Forward(forward(allow)),
-        Decision::Reject(rejection) => Effects::Reply(reject(request, config.error_format, rejection)),
-        Decision::Await(need) => Effects::Park(need.clone()),
+        Decision::Allow(allow) if allow.mode == Mode::Enforce => Effects::Forward(forward(allow)),
+        Decision::Allow(_) => Effects::Forward(Forwarded::untouched(OK)),
+        Decision::Reject(rejection) if rejection.mode == Mode::Enforce => {
+            Effects::Reply(reject(request, config.error_format, config.resource_metadata.as_deref(), &rejection))
+        }
+        Decision::Reject(rejection) => Effects::Forward(Forwarded::untouched(rejection.reason().as_str())),
+        Decision::Await(need) => Effects::Park(need),
     }
 }
 
-fn forward(allow: &Allow) -> Forwarded {
-    Forwarded { remove: allow.remove.clone(), set: allow.set.clone(), states: allow.states.clone(), outcome: OK }
+fn forward(allow: Allow) -> Forwarded {
+    Forwarded { remove: allow.remove, set: allow.set, states: allow.states, outcome: OK }
 }
 
 /// The answer to a rejected request.
-pub fn reject(request: &Request, format: ErrorFormat, rejection: &Rejection) -> LocalReply {
+///
+/// `resource_metadata` is a URL for the challenge (RFC 9728 §5.1).
+pub fn reject(
+    request: &Request,
+    format: ErrorFormat,
+    resource_metadata: Option<&str>,
+    rejection: &Rejection,
+) -> LocalReply {
     let reason = rejection.reason();
     let status = reason.status();
     let mut headers = Vec::new();
     if format != ErrorFormat::Stripped {
-        headers.extend(challenge(request, rejection).map(|challenge| ("www-authenticate", challenge)));
+        let challenge = challenge(request, resource_metadata, rejection);
+        headers.extend(challenge.map(|challenge| ("www-authenticate", challenge)));
     }
     if let Some(wait) = rejection.retry_after {
         let seconds = if wait.subsec_nanos() > 0 { wait.as_secs().saturating_add(1) } else { wait.as_secs() };
@@ -148,7 +167,7 @@ fn problem(rejection: &Rejection) -> String {
 }
 
 /// The challenge of RFC 6750 §3: without an error code where no token was presented, absent where none would help.
-fn challenge(request: &Request, rejection: &Rejection) -> Option<String> {
+fn challenge(request: &Request, resource_metadata: Option<&str>, rejection: &Rejection) -> Option<String> {
     let reason = rejection.reason();
     let error = match reason.status() {
         400 => Some("invalid_request"),
@@ -158,13 +177,15 @@ fn challenge(request: &Request, rejection: &Rejection) -> Option<String> {
         _ => return None,
     };
     let realm = realm(request.authority());
+    let metadata =
+        resource_metadata.map_or_else(String::new, |url| format!(", resource_metadata=\"{}\"", quotable(url)));
     Some(match error {
-        None => format!("Bearer realm=\"{realm}\""),
+        None => format!("Bearer realm=\"{realm}\"{metadata}"),
         Some(error) => {
             let description = quotable(&format!("{reason}: {}", rejection.detail()));
             let scope = rejection.scope().filter(|_| reason == Reason::ScopeInsufficient);
             let scope = scope.map_or_else(String::new, |scope| format!(", scope=\"{}\"", quotable(&scope)));
-            format!("Bearer realm=\"{realm}\", error=\"{error}\", error_description=\"{description}\"{scope}")
+            format!("Bearer realm=\"{realm}\", error=\"{error}\", error_description=\"{description}\"{scope}{metadata}")
         }
     })
 }

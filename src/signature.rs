@@ -19,9 +19,11 @@ use superboring::pkey::PKey;
 use superboring::rsa::Padding;
 use superboring::sign::Verifier;
 
+use crate::brake::{Brake, Braked, Cost};
 use crate::jwk::{Curve, Jwk, JwkSet, JwkSetError, KeyMaterial, SkippedKey};
 use crate::jws::{Algorithm, UnverifiedJws};
 use crate::limits::VERIFICATIONS_PER_REQUEST;
+use crate::time::UnixTime;
 
 /// A token whose signature was verified. Only [`VerifiedJws::verify`] makes one.
 #[derive(Clone, Debug)]
@@ -34,20 +36,36 @@ impl<'t> VerifiedJws<'t> {
     /// Verifies the signature with each of `keys` that fits the token's `alg`, until one does. Nothing if none does.
     ///
     /// `alg` selects no routine: it is compared with what the key allows, and the key's own kind decides. At most
-    /// [`VERIFICATIONS_PER_REQUEST`] keys are tried.
+    /// [`VERIFICATIONS_PER_REQUEST`] keys are tried. The host is asked first; what it cannot tell is verified here, as
+    /// often as `brake` permits.
+    ///
+    /// # Errors
+    /// [`Braked`] if a key was left untried because the gate has verified as much as it may.
     pub fn verify(
         jws: &Rc<UnverifiedJws<'t>>,
         alg: Algorithm,
         keys: &[&VerifyingKey],
         crypto: &dyn Crypto,
-    ) -> Option<Self> {
-        let verifies = |key: &&&VerifyingKey| {
-            jws.header().alg == alg.name()
-                && key.fits(alg)
-                && crypto.verify(key, alg, jws.signing_input(), jws.signature())
-        };
-        let key = keys.iter().take(VERIFICATIONS_PER_REQUEST).find(verifies)?;
-        Some(Self { jws: Rc::clone(jws), kid: key.kid.clone() })
+        brake: &mut Brake,
+        now: UnixTime,
+    ) -> Result<Option<Self>, Braked> {
+        if jws.header().alg != alg.name() {
+            return Ok(None);
+        }
+        for key in keys.iter().filter(|key| key.fits(alg)).take(VERIFICATIONS_PER_REQUEST) {
+            let (message, signature) = (jws.signing_input(), jws.signature());
+            let verifies = match crypto.verify(key, alg, message, signature) {
+                Some(told) => told,
+                None => {
+                    brake.take(key.cost(), now)?;
+                    key.verify(alg, message, signature)
+                }
+            };
+            if verifies {
+                return Ok(Some(Self { jws: Rc::clone(jws), kid: key.kid.clone() }));
+            }
+        }
+        Ok(None)
     }
 
     /// The name of the key that verified it, as the issuer publishes it.
@@ -61,19 +79,20 @@ impl<'t> VerifiedJws<'t> {
     }
 }
 
-/// Checks signatures. The host may do it faster than the plugin can.
+/// What a host can do about signatures: it may be faster than the plugin.
 pub trait Crypto {
-    /// Whether `signature` is `key`'s over `signing_input`. Called only with an `alg` that fits the key.
-    fn verify(&self, key: &VerifyingKey, alg: Algorithm, signing_input: &[u8], signature: &[u8]) -> bool;
+    /// Whether `signature` is `key`'s over `signing_input`; nothing if the host cannot tell, and then the gate verifies
+    /// by itself. Called only with an `alg` that fits the key.
+    fn verify(&self, key: &VerifyingKey, alg: Algorithm, signing_input: &[u8], signature: &[u8]) -> Option<bool>;
 }
 
-/// The gate's own cryptography, which needs no host.
+/// A host without cryptography: the gate's own is portable.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Portable;
 
 impl Crypto for Portable {
-    fn verify(&self, key: &VerifyingKey, alg: Algorithm, signing_input: &[u8], signature: &[u8]) -> bool {
-        key.verify(alg, signing_input, signature)
+    fn verify(&self, _: &VerifyingKey, _: Algorithm, _: &[u8], _: &[u8]) -> Option<bool> {
+        None
     }
 }
 
@@ -170,6 +189,15 @@ impl VerifyingKey {
         kind && self.alg.is_none_or(|own| own == alg)
     }
 
+    /// What a verification with this key costs the gate.
+    pub const fn cost(&self) -> Cost {
+        match &self.prepared {
+            Prepared::Rsa(_) | Prepared::Ed25519(_) | Prepared::Oct(_) => Cost::Light,
+            Prepared::P256(_) => Cost::Medium,
+            Prepared::P384(_) => Cost::Heavy,
+        }
+    }
+
     /// Whether `signature` is this key's over `message` under `alg`. False for an `alg` that does not fit.
     pub fn verify(&self, alg: Algorithm, message: &[u8], signature: &[u8]) -> bool {
         if !self.fits(alg) {
@@ -199,6 +227,7 @@ impl VerifyingKey {
 /// A JWK Set made ready: keys that verify, and the others with the reason.
 #[derive(Debug, Default)]
 pub struct KeySet {
+    id: u64,
     keys: Vec<VerifyingKey>,
     skipped: Vec<SkippedKey>,
 }
@@ -218,7 +247,12 @@ impl KeySet {
             }
         }
         skipped.sort_by_key(|key| key.index);
-        Ok(Self { keys, skipped })
+        Ok(Self { id: first_bytes(document), keys, skipped })
+    }
+
+    /// Names the set: the first 8 bytes of the SHA-256 of its document. Another document, another set.
+    pub const fn id(&self) -> u64 {
+        self.id
     }
 
     /// The keys that verify.
@@ -282,7 +316,11 @@ pub enum NoCandidate {
 
 /// The first 8 bytes of a token's SHA-256, in hexadecimal: its name in logs where it has no `jti`.
 pub fn digest(compact: &[u8]) -> String {
-    Sha256::digest(compact).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    format!("{:016x}", first_bytes(compact))
+}
+
+fn first_bytes(document: &[u8]) -> u64 {
+    Sha256::digest(document).iter().take(8).fold(0, |id, byte| id << 8 | u64::from(*byte))
 }
 
 fn verify_rsa(key: &RS256PublicKey, alg: Algorithm, message: &[u8], signature: &[u8]) -> Option<bool> {

@@ -8,9 +8,11 @@ use claimgate::{RawConfig, Reason};
 use serde_json::Value;
 
 /// A module uses only modules above it.
-const FLOW: [&str; 19] = [
+const FLOW: [&str; 22] = [
     "limits",
     "time",
+    "budget",
+    "brake",
     "rejection",
     "json",
     "request",
@@ -22,6 +24,7 @@ const FLOW: [&str; 19] = [
     "keystore",
     "parking",
     "claims",
+    "token_cache",
     "policy",
     "config",
     "decide",
@@ -138,6 +141,7 @@ fn the_readme_names_each_field_of_the_configuration() {
     let defined = |name: &str| of(&schema["$defs"][name]);
     for (heading, fields) in [
         ("### `configuration`", of(&schema)),
+        ("### `verifications_per_second`", defined("RawVerificationRates")),
         ("### `providers.<name>`", defined("RawProvider")),
         ("### `remote_jwks`", defined("RawRemoteJwks")),
         ("### `http_uri`", defined("RawJwksHttp")),

@@ -45,6 +45,60 @@ pub struct RawConfig {
     pub stat_prefix: Option<String>,
     /// The path at which the gate itself answers with the state of its key sets. Absent: none.
     pub status_path: Option<String>,
+    /// Whether decisions are carried out (`enforce`), or only logged and counted (`shadow`): then nothing is changed in a
+    /// request and none is rejected.
+    #[serde(default)]
+    pub mode: RawMode,
+    /// A label for logs and metrics, such as `staging`.
+    pub environment: Option<String>,
+    /// The URL of the protected resource's metadata, for the challenge (RFC 9728).
+    pub resource_metadata: Option<String>,
+    /// Names of claims whose values may stand in log lines, beside `iss`, `aud`, `jti` and times.
+    #[serde(default)]
+    pub log_claims: Vec<String>,
+    /// Whether the host verifies signatures where it can (`auto`), or the gate always does so itself (`off`).
+    #[serde(default)]
+    pub host_crypto: RawHostCrypto,
+    /// Most signatures that the gate verifies by itself, per second and worker, for each cost class.
+    #[serde(default)]
+    pub verifications_per_second: RawVerificationRates,
+}
+
+/// Whether decisions are carried out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(not(target_family = "wasm"), derive(JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum RawMode {
+    /// They are.
+    #[default]
+    Enforce,
+    /// They are only logged and counted.
+    Shadow,
+}
+
+/// Who verifies signatures.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(not(target_family = "wasm"), derive(JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum RawHostCrypto {
+    /// The host where it can, else the gate.
+    #[default]
+    Auto,
+    /// The gate.
+    Off,
+}
+
+/// Most signatures that the gate verifies by itself, per second and worker.
+#[derive(Debug, Default, Deserialize)]
+#[cfg_attr(not(target_family = "wasm"), derive(JsonSchema))]
+#[serde(default, deny_unknown_fields, expecting = "an object")]
+pub struct RawVerificationRates {
+    /// RSA up to 4096 bits, Ed25519 and HMAC. Default 4000.
+    pub light: Option<u32>,
+    /// ES256, ES256K, RSA beyond 4096 bits and ML-DSA. Default 1000.
+    pub medium: Option<u32>,
+    /// ES384 and ES512. Default 60.
+    pub heavy: Option<u32>,
 }
 
 /// What becomes of a request that no rule matches.
@@ -343,9 +397,9 @@ pub struct RawClaimRule {
 #[cfg_attr(not(target_family = "wasm"), derive(JsonSchema))]
 #[serde(default, deny_unknown_fields, expecting = "an object")]
 pub struct RawJwtCacheConfig {
-    /// Most tokens kept, per worker; 0: none.
+    /// Most tokens kept for this provider, per worker; 0: none. Default 100.
     pub jwt_cache_size: Option<u32>,
-    /// Longest token kept, in bytes.
+    /// Longest token kept, in bytes. Default 4096.
     pub jwt_max_token_size: Option<u32>,
 }
 
@@ -360,6 +414,8 @@ pub struct RawRule {
     pub requires: Option<RawRequirement>,
     /// The name of what they need, in `requirement_map`.
     pub requirement_name: Option<String>,
+    /// Whether this rule's decisions are carried out. Default: as for the whole configuration.
+    pub mode: Option<RawMode>,
 }
 
 /// Which requests a rule is for: the path, and all of the rest. Exactly one kind of path.
@@ -633,7 +689,7 @@ const UNSUPPORTED: [(&str, &str); 7] = [
 ];
 
 /// Fields that the documentation promises and this version does not have yet.
-const NOT_YET: [&str; 6] = ["mode", "resource_metadata", "environment", "host_crypto", "log_claims", "pem"];
+const NOT_YET: [&str; 1] = ["pem"];
 
 /// Turns the deserializer's words into ours, with the cure.
 fn explain(path: String, message: &str) -> ConfigError {

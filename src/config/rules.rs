@@ -6,7 +6,7 @@ use super::raw::{
     RawExtractOnly, RawHeaderMatcher, RawMatch, RawProviderAndAudiences, RawQueryParameterMatcher, RawRequirement,
     RawRequirements, RawRule, RawStringMatcher, expected,
 };
-use super::{ConfigError, Provider, Requirement, Result, Rule, TokenRequirement};
+use super::{ConfigError, Mode, Provider, Requirement, Result, Rule, TokenRequirement};
 use super::{bounded, claim_rules, each, header_name, managed_header, pattern};
 use crate::limits::CONFIG_ENTRIES;
 use crate::matcher::{
@@ -30,6 +30,7 @@ pub(super) fn requirements(
 
 pub(super) fn rules(
     raw: Vec<RawRule>,
+    mode: Mode,
     providers: &[Provider],
     named: &BTreeMap<String, Requirement>,
 ) -> Result<Vec<Rule>> {
@@ -47,7 +48,8 @@ pub(super) fn rules(
                 return Err(ConfigError::new(path, "both `requires` and `requirement_name`, one of them was expected"));
             }
         };
-        Ok(Rule { matcher: request_matcher(&format!("{path}.match"), raw.r#match)?, requirement })
+        let matcher = request_matcher(&format!("{path}.match"), raw.r#match)?;
+        Ok(Rule { matcher, requirement, mode: raw.mode.map_or(mode, Mode::from) })
     })
 }
 

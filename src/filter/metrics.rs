@@ -14,9 +14,14 @@ pub struct Metrics {
 impl Metrics {
     /// Increases counters by one.
     pub fn count(&mut self, names: Vec<String>) {
-        for name in names {
+        self.add(names.into_iter().map(|name| (name, 1)).collect());
+    }
+
+    /// Increases counters.
+    pub fn add(&mut self, counters: Vec<(String, u64)>) {
+        for (name, count) in counters {
             if let Some(id) = self.id(MetricType::Counter, name) {
-                let _counted = hostcalls::increment_metric(id, 1);
+                let _counted = hostcalls::increment_metric(id, i64::try_from(count).unwrap_or(i64::MAX));
             }
         }
     }

@@ -9,7 +9,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::http::Caching;
-use super::{Budget, Entry, Event, Fetched, InFlight, IssuerId, KeyStore, Source, changes};
+use super::{Entry, Event, Fetched, InFlight, IssuerId, KeyStore, Source, changes};
+use crate::budget::Budget;
 use crate::limits::REFETCH_BURST;
 use crate::signature::{KeySet, digest};
 use crate::time::UnixTime;

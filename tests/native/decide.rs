@@ -356,7 +356,7 @@ fn nobody_is_told_more_than_the_reason() {
     for token in tokens {
         let request = bearer(&token);
         let decision = gate.decide(&request);
-        let Effects::Reply(reply) = reply(&request, &gate.config, &decision) else { panic!("{decision:?}") };
+        let Effects::Reply(reply) = reply(&request, &gate.config, decision.clone()) else { panic!("{decision:?}") };
         let shown = format!("{reply:?}");
         assert!(!shown.contains(secret), "{shown}");
         assert!(

@@ -26,7 +26,9 @@ impl Gate {
 
     pub fn of(configuration: Value) -> Self {
         let (config, sources) = Config::parse(configuration.to_string().as_bytes()).expect("the test's configuration");
-        Self { config, state: State { keys: KeyStore::new(sources, 1, UnixTime::from_secs(NOW)) } }
+        let now = UnixTime::from_secs(NOW);
+        let state = State::new(KeyStore::new(sources, 1, now), &config, now);
+        Self { config, state }
     }
 
     /// Decides, and holds that `explain` says the same.

@@ -2,10 +2,13 @@
 
 mod gate;
 
+mod cache;
 mod claims;
 mod config;
 mod decide;
 mod keystore;
 mod keystore_driver;
+mod lines;
 mod reply;
 mod requirements;
+mod shadow;

@@ -24,7 +24,7 @@ fn rejected(settings: Value, headers: &[(&str, &str)]) -> LocalReply {
             .map(|(n, v)| (*n, *v)),
     );
     let decision = gate.decide(&request);
-    match reply(&request, &gate.config, &decision) {
+    match reply(&request, &gate.config, decision.clone()) {
         Effects::Reply(reply) => reply,
         other => panic!("{other:?}"),
     }
@@ -106,7 +106,7 @@ fn grpc_statuses() {
     outage.state.keys.handle_response(fetch.id, claimgate::Response::Failed, now);
     let request = Request::new([(":path", "/"), grpc, ("authorization", &good)]);
     let decision = outage.decide(&request);
-    let Effects::Reply(reply) = reply(&request, &outage.config, &decision) else { panic!("{decision:?}") };
+    let Effects::Reply(reply) = reply(&request, &outage.config, decision.clone()) else { panic!("{decision:?}") };
     assert_eq!((reply.status, reply.grpc_status), (503, Some(14)));
     assert_eq!(headers(&reply), [("retry-after", "1"), ("cache-control", "no-store")]);
 }
@@ -124,7 +124,20 @@ fn the_realm_is_the_host_alone() {
         let mut gate = gate(json!({}));
         let request = Request::new([(":authority", authority)]);
         let decision = gate.decide(&request);
-        let Effects::Reply(reply) = reply(&request, &gate.config, &decision) else { panic!("{decision:?}") };
+        let Effects::Reply(reply) = reply(&request, &gate.config, decision.clone()) else { panic!("{decision:?}") };
         assert_eq!(headers(&reply)[0].1, format!("Bearer realm=\"{realm}\""));
     }
+}
+
+#[test]
+fn the_challenge_names_the_resource_s_metadata() {
+    let url = "https://shop.example.com/.well-known/oauth-protected-resource";
+    let challenge = |settings: Value, headers: &[(&str, &str)]| rejected(settings, headers).headers.remove(0).1;
+    let settings = json!({"resource_metadata": url});
+    assert_eq!(
+        challenge(settings.clone(), &[]),
+        format!("Bearer realm=\"shop.example.com\", resource_metadata=\"{url}\"")
+    );
+    let malformed = challenge(settings, &[("authorization", "Bearer x")]);
+    assert!(malformed.ends_with(&format!(", resource_metadata=\"{url}\"")), "{malformed}");
 }
