@@ -136,7 +136,8 @@ impl Gate {
         let host = self.host();
         let crypto: &dyn Crypto = self.foreign.as_ref().map_or(&Portable, |foreign| foreign);
         let judgement = judge(request, &self.config, &mut self.state, crypto, now);
-        self.metrics.count(decision_counters(&self.config, &judgement.decision, &mut self.kids));
+        let metrics = &mut self.metrics;
+        decision_counters(&self.config, &judgement.decision, &mut self.kids, |name| metrics.add(name, 1));
         let lines = match &judgement.decision {
             Decision::Reject(rejection) => match self.log_gate.admit(rejection.reason(), now) {
                 Some(suppressed) => {
@@ -173,7 +174,8 @@ impl Gate {
             None => Vec::new(),
         };
         let decision = Decision::Reject(rejection);
-        self.metrics.count(decision_counters(&self.config, &decision, &mut self.kids));
+        let metrics = &mut self.metrics;
+        decision_counters(&self.config, &decision, &mut self.kids, |name| metrics.add(name, 1));
         Verdict { host, effects: reply(request, &self.config, decision), lines }
     }
 
@@ -266,13 +268,16 @@ impl Gate {
         }
         let failures = self.foreign.as_ref().map_or(0, Foreign::take_failures);
         let costs = cost_counters(&self.config, self.state.take_tally(), &self.state.take_braked(), failures);
-        self.metrics.add(costs);
+        for (name, count) in costs {
+            self.metrics.add(&name, count);
+        }
     }
 
     /// Counts what came of a fetch that this worker made. The others take it over and do not count it again.
     fn count_fetch(&mut self, events: &[Event]) {
-        let counters = events.iter().filter_map(|event| event_counter(&self.config, event));
-        self.metrics.count(counters.collect());
+        for name in events.iter().filter_map(|event| event_counter(&self.config, event)) {
+            self.metrics.add(&name, 1);
+        }
     }
 }
 

@@ -49,7 +49,13 @@ pub fn rejection_line(
     now: UnixTime,
 ) -> Line {
     let reason = rejection.reason();
-    let mut line = Members::new(config, shadowed(rejection.mode, "rejected", "shadow_rejected"));
+    let mut line = Members::new(
+        config,
+        match rejection.mode {
+            Mode::Enforce => "rejected",
+            Mode::Shadow => "shadow_rejected",
+        },
+    );
     line.put("reason", Some(reason.as_str().into()));
     let others: Vec<&str> = rejection.reasons().into_iter().skip(1).map(Reason::as_str).collect();
     line.put("others", (!others.is_empty()).then(|| json!(others)));
@@ -178,41 +184,43 @@ pub fn status(config: &Config, keys: &KeyStore, now: UnixTime) -> String {
     json!({"providers": providers.collect::<Vec<_>>(), "now": now.as_secs()}).to_string()
 }
 
-/// The names of counters that a decision increases.
+/// Tells the names of the counters that a decision increases, one after another.
 ///
 /// Envoy has no labels for a plugin's metrics, so the names carry them: `claimgate_rejected.;reason=token_expired;`. The
 /// `stats_tags` in `envoy/stats_tags.yaml` make labels of them again.
-pub fn decision_counters(config: &Config, decision: &Decision, kids: &mut KidLabels) -> Vec<String> {
+pub fn decision_counters(config: &Config, decision: &Decision, kids: &mut KidLabels, mut count: impl FnMut(&str)) {
     let none = "none";
-    let bypassed = |name, why| vec![metric(config, name, &[("why", why)])];
+    // This runs for every request: the names are written into one string.
+    let mut text = String::with_capacity(128);
+    let mut increase = |mode: Mode, name: &str, labels: &[(&str, &str)]| {
+        text.clear();
+        text.push_str(match mode {
+            Mode::Enforce => "claimgate_",
+            Mode::Shadow => "claimgate_shadow_",
+        });
+        write_metric(&mut text, config, name, labels);
+        count(&text);
+    };
     match decision {
-        Decision::Await(_) => Vec::new(),
+        Decision::Await(_) => {}
         Decision::Reject(rejection) => {
-            let name = shadowed(rejection.mode, "claimgate_rejected", "claimgate_shadow_rejected");
             let provider = rejection.provider.as_deref().unwrap_or(none);
-            vec![metric(config, name, &[("reason", rejection.reason().as_str()), ("provider", provider)])]
+            let reason = rejection.reason().as_str();
+            increase(rejection.mode, "rejected", &[("reason", reason), ("provider", provider)]);
         }
-        Decision::Allow(allow) => {
-            let name = shadowed(allow.mode, "claimgate_allowed", "claimgate_shadow_allowed");
-            let bypass = shadowed(allow.mode, "claimgate_bypassed", "claimgate_shadow_bypassed");
-            let verified = shadowed(allow.mode, "claimgate_verified", "claimgate_shadow_verified");
-            match &allow.because {
-                Because::Optional => vec![metric(config, name, &[("provider", none)])],
-                Because::Preflight => bypassed(bypass, "preflight"),
-                Because::Unmatched => bypassed(bypass, "unmatched"),
-                Because::NoRequirement => bypassed(bypass, "no_requirement"),
-                Because::Verified(credentials) => {
-                    let counters = |Credential { provider, kid }: &Credential| {
-                        let kid = kids.label(kid.as_deref());
-                        [
-                            metric(config, name, &[("provider", provider)]),
-                            metric(config, verified, &[("provider", provider), ("kid", kid)]),
-                        ]
-                    };
-                    credentials.iter().flat_map(counters).collect()
+        Decision::Allow(allow) => match &allow.because {
+            Because::Optional => increase(allow.mode, "allowed", &[("provider", none)]),
+            Because::Preflight => increase(allow.mode, "bypassed", &[("why", "preflight")]),
+            Because::Unmatched => increase(allow.mode, "bypassed", &[("why", "unmatched")]),
+            Because::NoRequirement => increase(allow.mode, "bypassed", &[("why", "no_requirement")]),
+            Because::Verified(credentials) => {
+                for Credential { provider, kid } in credentials {
+                    increase(allow.mode, "allowed", &[("provider", provider)]);
+                    let kid = kids.label(kid.as_deref());
+                    increase(allow.mode, "verified", &[("provider", provider), ("kid", kid)]);
                 }
             }
-        }
+        },
     }
 }
 
@@ -235,13 +243,6 @@ pub fn cost_counters(config: &Config, tally: Tally, braked: &[Cost], host_failur
     .chain(Cost::ALL.map(brake))
     .filter(|(_, count)| *count > 0)
     .collect()
-}
-
-const fn shadowed(mode: Mode, enforced: &'static str, shadow: &'static str) -> &'static str {
-    match mode {
-        Mode::Enforce => enforced,
-        Mode::Shadow => shadow,
-    }
 }
 
 /// The name of the counter that an event of the key store increases, if it does.
@@ -290,16 +291,26 @@ impl KidLabels {
     }
 }
 
-/// A metric's name with its labels, the environment's among them. What stands in a label is kept to characters that no
-/// exporter trips over.
+/// A metric's name with its labels.
 fn metric(config: &Config, name: &str, labels: &[(&str, &str)]) -> String {
+    let mut text = String::new();
+    write_metric(&mut text, config, name, labels);
+    text
+}
+
+/// Appends a metric's name and its labels, the environment's among them. What stands in a label is kept to characters
+/// that no exporter trips over.
+fn write_metric(text: &mut String, config: &Config, name: &str, labels: &[(&str, &str)]) {
     let plain = |c: char| if c.is_ascii_alphanumeric() || "_-.:/".contains(c) { c } else { '_' };
-    let label = |(label, value): &(&str, &str)| {
-        let value: String = value.chars().take(METRIC_LABEL_CHARS).map(plain).collect();
-        format!(".;{label}={value};")
-    };
+    text.push_str(name);
     let environment = config.environment.as_deref().map(|environment| ("environment", environment));
-    format!("{name}{}", labels.iter().chain(&environment).map(label).collect::<String>())
+    for (label, value) in labels.iter().chain(&environment) {
+        text.push_str(".;");
+        text.push_str(label);
+        text.push('=');
+        text.extend(value.chars().take(METRIC_LABEL_CHARS).map(plain));
+        text.push(';');
+    }
 }
 
 /// Keeps a flood of rejections from becoming a flood of lines: for each reason a burst of [`LOG_BURST`], then one line
@@ -392,6 +403,9 @@ mod tests {
         assert_eq!(labels.len(), METRIC_KIDS + 1);
         assert_eq!(kids.label(Some("k0")), "k0");
         assert_eq!(kids.label(Some("k999")), "other");
+        let config = br#"{"providers":{"p":{"local_jwks":{"inline":{"keys":[{"kty":"oct","k":"CCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCA"}]}}}}}"#;
+        let (config, _) = Config::parse(config).expect("the test's configuration");
+        let metric = |name, labels: &[(&str, &str)]| metric(&config, name, labels);
         assert_eq!(metric("m", &[("a", "x;y=\n\u{e9}"), ("b", "1")]), "m.;a=x_y__\u{5f};.;b=1;");
         assert!(metric("m", &[("a", &"x".repeat(1000))]).len() < 100);
     }

@@ -1,11 +1,11 @@
 //! The gate in a real Envoy: what the wiring does to requests. What a token is worth is decided by tables elsewhere;
 //! here one case per reason proves that the answer arrives.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use claimgate_testbed::{
-    Algorithm, Answer, Behaviour, Builder, Carrier, Gate, Issuer, Key, Request, encode_part, eventually, key_set,
-    tampered, unix_time, unsecured,
+    Algorithm, Answer, Behaviour, Builder, Carrier, Gate, Issuer, Key, Received, Request, encode_part, eventually,
+    key_set, tampered, unix_time, unsecured,
 };
 use serde_json::{Value, json};
 
@@ -14,7 +14,24 @@ use serde_json::{Value, json};
 #[test]
 fn every_reason_arrives() {
     let (rsa, ec) = (Key::new(Algorithm::RS256, "rsa"), Key::new(Algorithm::ES256, "ec"));
-    let gate = start(Gate::plugin(&inline(&[&rsa, &ec])));
+    let issuer = Issuer::start(&[&rsa]);
+    issuer.behave(Behaviour::Status(500));
+    let mut configuration = inline(&[&rsa, &ec]);
+    configuration["environment"] = "staging".into();
+    configuration["providers"]["strict"] = json!({
+        "issuer": ISSUER, "local_jwks": { "inline": key_set(&[&ec]) }, "token_types": ["at+jwt"], "max_age": "600s",
+        "subjects": { "exact": "alice" }, "claims": [
+            { "claim_name": "scope", "all_of": ["orders:read"] }, { "claim_name": "tier", "any_of": ["gold"] }],
+    });
+    configuration["providers"]["down"] = json!({ "issuer": ISSUER, "remote_jwks": {
+        "http_uri": { "uri": issuer.url(), "cluster": "idp" } } });
+    for provider in ["down", "strict"] {
+        let rule = json!({ "match": { "prefix": format!("/{provider}/") }, "requires": { "provider_name": provider } });
+        configuration["rules"].as_array_mut().unwrap().insert(0, rule);
+    }
+    let snippet: Value = serde_saphyr::from_str(include_str!("../envoy/stats_tags.yaml")).unwrap();
+    let gate = Gate::plugin(&configuration).cluster("idp", issuer.addr()).stats_config(snippet["stats_config"].clone());
+    let gate = start(gate);
     let bed = Rejections::new(&gate);
     let honest = |name: &str, value: Value| rsa.sign(&claims_with(name, value));
     let valid = rsa.sign(&claims());
@@ -57,11 +74,33 @@ fn every_reason_arrives() {
     bed.check_token(&honest("aud", "billing".into()), "audience_mismatch");
     bed.check_token(&honest("aud", Value::Null), "audience_mismatch");
     bed.check_token(&tampered(&honest("aud", "billing".into())), "signature_invalid");
+    bed.check_token(
+        &rsa.sign_with_header(&json!({ "alg": "RS256", "kid": "rsa", "crit": ["exp"] }), &claims()),
+        "crit_unsupported",
+    );
+
+    let strict = |typ: &str, changes: Value| {
+        let mut claims = claims();
+        let good = json!({ "iat": now, "scope": "openid orders:read", "tier": "gold" });
+        for changes in [good, changes] {
+            claims.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+        }
+        ec.sign_with_header(&json!({ "alg": "ES256", "kid": "ec", "typ": typ }), &claims)
+    };
+    bed.check_at("/strict", &strict("jwt", json!({})), "type_not_allowed");
+    bed.check_at("/strict", &strict("at+jwt", json!({ "iat": now - 3600 })), "lifetime_exceeded");
+    bed.check_at("/strict", &strict("at+jwt", json!({ "sub": "mallory" })), "subject_mismatch");
+    bed.check_at("/strict", &strict("at+jwt", json!({ "scope": "openid" })), "scope_insufficient");
+    bed.check_at("/strict", &strict("at+jwt", json!({ "tier": "a-value-that-is-not-shown" })), "claim_mismatch");
+    bed.check_at("/down", &valid, "jwks_unavailable");
+    let fine = strict("application/AT+JWT", json!({}));
     bed.finish();
+    assert_eq!(gate.get("/strict/").bearer(&fine).send().status, 200);
 
     // None of these may be taken for another.
     let allowed = |token: &str| gate.get("/allowed").bearer(token).send().status;
     assert_eq!(allowed(&valid), 200);
+    assert!(!gate.log().contains("a-value-that-is-not-shown"));
     assert_eq!(allowed(&ec.sign(&claims())), 200);
     assert_eq!(allowed(&rsa.sign_with_header(&json!({ "alg": "RS256" }), &claims())), 200, "without a kid");
     assert_eq!(gate.get("/allowed").header("authorization", format!("bEARER {valid}")).send().status, 200);
@@ -441,6 +480,131 @@ fn ten_thousand_mixed_requests() {
     finish(&gate);
 }
 
+/// One verification of each class in a second is the gate's own: whoever gets more was verified by Envoy.
+#[test]
+fn envoy_verifies_what_it_can() {
+    use Algorithm::*;
+    let algorithms = [RS256, RS384, RS512, ES256, ES384, PS256, EdDSA];
+    let keys: Vec<Key> = algorithms.iter().map(|&algorithm| Key::new(algorithm, &format!("{algorithm:?}"))).collect();
+    let mut configuration = inline(&keys.iter().collect::<Vec<_>>());
+    configuration["providers"]["corp"]["jwt_cache_config"] = json!({ "jwt_cache_size": 0 });
+    configuration["verifications_per_second"] = json!({ "light": 1, "medium": 1, "heavy": 1 });
+    let gate = start(Gate::plugin(&configuration).concurrency(1));
+    // Braked sooner or later: a second may pass between two requests on a busy machine.
+    let is_braked = |gate: &Gate, token: &str| {
+        let answers = (0..500).map(|_| gate.get("/").bearer(token).send());
+        answers
+            .inspect(|answer| assert!(matches!(answer.status, 200 | 503), "{}", answer.text()))
+            .any(|a| a.status == 503)
+    };
+    for key in &keys[..5] {
+        let token = key.sign(&claims());
+        for _ in 0..10 {
+            assert_eq!(gate.get("/").bearer(&token).send().status, 200, "{}", key.kid());
+            assert_eq!(reason(&gate, &tampered(&token)), "signature_invalid", "{}", key.kid());
+        }
+    }
+    assert!(!gate.stats().contains("claimgate_host_crypto_failed"));
+    for key in &keys[5..] {
+        assert!(is_braked(&gate, &key.sign(&claims())), "{}", key.kid());
+    }
+    eventually("the brake is counted", || {
+        gate.stats().contains("claimgate_verification_braked.;cost=light;").then_some(())
+    });
+    finish(&gate);
+
+    configuration["host_crypto"] = "off".into();
+    let gate = start(Gate::plugin(&configuration).concurrency(1));
+    for key in &keys {
+        assert!(is_braked(&gate, &key.sign(&claims())), "{}", key.kid());
+    }
+    finish(&gate);
+}
+
+#[test]
+fn a_token_is_verified_once_by_each_worker() {
+    let key = Key::new(Algorithm::EdDSA, "ed");
+    let gate = start(Gate::plugin(&inline(&[&key])).concurrency(1));
+    let token = key.sign(&claims());
+    for _ in 0..10 {
+        assert_eq!(gate.get("/").bearer(&token).send().status, 200);
+    }
+    for (result, count) in [("hit", 9), ("miss", 1)] {
+        let stat = format!("claimgate_token_cache.;result={result};: {count}");
+        eventually(&stat, || gate.stats().contains(&stat).then_some(()));
+    }
+    finish(&gate);
+}
+
+/// What the upstream receives of a request, but for what Envoy itself makes up for each.
+fn seen_upstream(gate: &Gate, requests: &[Vec<u8>]) -> Vec<String> {
+    let _before = gate.upstream().take_received();
+    for request in requests {
+        let answer = gate.raw(request);
+        assert!(answer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer));
+    }
+    let varies =
+        |name: &str| ["x-request-id", "x-forwarded-", "x-envoy-"].iter().any(|prefix| name.starts_with(prefix));
+    let written = |request: Received| {
+        let headers = request.headers.iter().filter(|(name, _)| !varies(name));
+        let lines = headers.map(|(name, value)| format!("{name}: {}", String::from_utf8_lossy(value)));
+        format!("{} {}\n{}\n", request.method, request.path, lines.collect::<Vec<_>>().join("\n"))
+    };
+    gate.upstream().take_received().into_iter().map(written).collect()
+}
+
+#[test]
+fn a_shadow_changes_no_byte() {
+    let (key, issuer) = (Key::new(Algorithm::ES256, "ec"), Issuer::start(&[]));
+    issuer.behave(Behaviour::Status(500));
+    let mut configuration = inline(&[&key]);
+    configuration["mode"] = "shadow".into();
+    configuration["providers"]["corp"]["claim_to_headers"] = json!([{ "header_name": "x-user", "claim_name": "sub" }]);
+    configuration["providers"]["corp"]["from_params"] = json!(["access_token"]);
+    configuration["providers"]["corp"]["from_headers"] =
+        json!([{ "name": "authorization", "value_prefix": "Bearer " }]);
+    configuration["providers"]["corp"]["from_cookies"] = json!(["session"]);
+    configuration["providers"]["down"] = json!({ "issuer": ISSUER, "remote_jwks": {
+        "http_uri": { "uri": issuer.url(), "cluster": "idp" } } });
+    let rule = json!({ "match": { "prefix": "/down" }, "requires": { "provider_name": "down" } });
+    configuration["rules"].as_array_mut().unwrap().insert(0, rule);
+    let good = key.sign(&claims());
+    let request = |target: &str, headers: &str| {
+        format!("GET {target} HTTP/1.1\r\nhost: {HOST}\r\n{headers}connection: close\r\n\r\n").into_bytes()
+    };
+    let requests = [
+        request("/?a=%26b&&c", "x-user: spoofed\r\nX-User: twice\r\n"),
+        request("/", &format!("authorization: Bearer {good}\r\nx-user: spoofed\r\n")),
+        request(&format!("/?x=1&access_token={good}&y"), ""),
+        request("/", &format!("cookie: a=b; session={good};  c=d\r\n")),
+        request("/", &format!("authorization: Bearer {}\r\n", tampered(&good))),
+        request(&format!("/?access_token={good}"), &format!("authorization: Bearer {good}\r\n")),
+        request("/down", &format!("authorization: bEARER {good}\r\n")),
+    ];
+    let gate = Gate::plugin(&configuration).cluster("idp", issuer.addr());
+    let gate = start(gate);
+    let shadow = seen_upstream(&gate, &requests);
+    let open = start(Gate::open());
+    assert_eq!(shadow, seen_upstream(&open, &requests));
+    assert_eq!(shadow.len(), requests.len());
+    let told: Vec<String> =
+        gate.access_log().iter().map(|line| line["reason"].as_str().unwrap_or("-").to_owned()).collect();
+    let expected = ["header_missing", "ok", "ok", "ok", "signature_invalid", "token_ambiguous", "jwks_unavailable"];
+    assert_eq!(told, expected);
+    eventually("the shadow's counters", || {
+        let stats = gate.stats();
+        let counts = |text: &str| stats.lines().any(|line| line.contains(text));
+        (counts("claimgate_shadow_rejected.;reason=signature_invalid;.;provider=corp;: 1")
+            && counts("claimgate_shadow_allowed.;provider=corp;: 3")
+            && !counts("claimgate_rejected")
+            && !counts("claimgate_allowed"))
+        .then_some(())
+    });
+    let lines: Vec<Value> = gate.events().into_iter().filter(|event| event["event"] == "shadow_rejected").collect();
+    assert_eq!(lines.len(), 4, "{lines:?}");
+    finish(&gate);
+}
+
 #[test]
 fn metrics_have_labels() {
     let snippet = include_str!("../envoy/stats_tags.yaml");
@@ -499,7 +663,7 @@ fn metrics_have_labels() {
 /// Sends requests to one gate and checks what a rejection looks like: the reply at once, the access log at the end.
 struct Rejections<'g> {
     gate: &'g Gate,
-    expected: std::cell::RefCell<Vec<(u16, String)>>,
+    expected: std::cell::RefCell<Vec<(String, u16, String)>>,
     sent: std::cell::RefCell<(Vec<String>, Vec<Answer>)>,
 }
 
@@ -510,8 +674,19 @@ impl<'g> Rejections<'g> {
 
     /// A path of its own names the request in the access log.
     fn request(&self) -> Request<'g> {
-        let path = format!("/{}?query=secret", self.expected.borrow().len());
-        self.gate.get(&path).header("host", HOST)
+        self.gate.get(&format!("{}?query=secret", self.path(""))).header("host", HOST)
+    }
+
+    fn path(&self, prefix: &str) -> String {
+        format!("{prefix}/{}", self.expected.borrow().len())
+    }
+
+    #[track_caller]
+    fn check_at(&self, prefix: &str, token: &str, reason: &str) {
+        self.sent.borrow_mut().0.push(token.to_owned());
+        let path = self.path(prefix);
+        let request = self.gate.get(&format!("{path}?query=secret")).header("host", HOST).bearer(token);
+        self.check_answer(path, request, reason);
     }
 
     #[track_caller]
@@ -529,10 +704,17 @@ impl<'g> Rejections<'g> {
 
     #[track_caller]
     fn check(&self, request: Request<'_>, reason: &str) {
+        self.check_answer(self.path(""), request, reason);
+    }
+
+    #[track_caller]
+    fn check_answer(&self, path: String, request: Request<'_>, reason: &str) {
         let answer = request.send();
         let (status, error) = match reason {
             "header_missing" => (401, None),
             "token_ambiguous" => (400, Some("error=\"invalid_request\"")),
+            "scope_insufficient" | "claim_mismatch" => (403, Some("error=\"insufficient_scope\"")),
+            "jwks_unavailable" => (503, None),
             _ => (401, Some("error=\"invalid_token\"")),
         };
         let body = answer.json();
@@ -542,24 +724,50 @@ impl<'g> Rejections<'g> {
         assert_eq!(body["type"], format!("urn:claimgate:reason:{reason}"));
         assert!(body["title"].is_string() && body["detail"].is_string(), "{body}");
 
-        let challenge = answer.header("www-authenticate").expect("a challenge");
-        assert!(challenge.starts_with(&format!("Bearer realm=\"{HOST}\"")), "{challenge}");
-        assert_eq!(challenge.contains("error="), error.is_some(), "{challenge}");
-        assert!(error.is_none_or(|error| challenge.contains(error)), "{challenge}");
-        assert!(!challenge.contains("secret"), "{challenge}");
-        self.expected.borrow_mut().push((status, reason.to_owned()));
+        let challenge = answer.header("www-authenticate");
+        // A client can do nothing about an outage.
+        assert_eq!(challenge.is_some(), status != 503);
+        assert_eq!(answer.header("retry-after").is_some(), status == 503);
+        if let Some(challenge) = challenge {
+            assert!(challenge.starts_with(&format!("Bearer realm=\"{HOST}\"")), "{challenge}");
+            assert_eq!(challenge.contains("error="), error.is_some(), "{challenge}");
+            assert!(error.is_none_or(|error| challenge.contains(error)), "{challenge}");
+            assert_eq!(challenge.contains("scope=\"orders:read\""), reason == "scope_insufficient", "{challenge}");
+            assert!(!challenge.contains("secret"), "{challenge}");
+        }
+        self.expected.borrow_mut().push((path, status, reason.to_owned()));
         self.sent.borrow_mut().1.push(answer);
     }
 
     #[track_caller]
     fn finish(self) {
         let log = self.gate.access_log();
-        for (number, (status, reason)) in self.expected.borrow().iter().enumerate() {
-            let path = format!("/{number}?query=secret");
-            let line = log.iter().find(|line| line["path"] == *path).expect("every request is in the access log");
+        let mut counts: BTreeMap<String, u64> = BTreeMap::new();
+        for (path, status, reason) in self.expected.borrow().iter() {
+            let with_query = format!("{path}?query=secret");
+            let line = log.iter().find(|line| line["path"] == with_query).expect("every request is in the access log");
             assert_eq!(line["status"], *status, "{line}");
             assert_eq!(line["details"], format!("claimgate{{{reason}}}"), "{line}");
             assert_eq!(line["reason"], *reason, "{line}");
+            *counts.entry(reason.clone()).or_default() += 1;
+            let event = eventually("the rejection is logged", || {
+                self.gate.events().into_iter().find(|event| event["path"] == *path && event["event"] == "rejected")
+            });
+            assert_eq!((&event["reason"], &event["environment"]), (&json!(reason), &json!("staging")), "{event}");
+            assert_eq!(event["request_id"], line["request_id"]);
+            assert_eq!(event["detail"].is_string(), true, "{event}");
+        }
+        for reason in claimgate::Reason::ALL.into_iter().filter(|reason| *reason != claimgate::Reason::TokenRevoked) {
+            let expected = counts.get(reason.as_str()).copied().unwrap_or_default();
+            assert!(expected > 0, "{reason} was not provoked");
+            let label = format!("reason=\"{reason}\"");
+            eventually(&format!("{expected} in the counter of {reason}"), || {
+                let page = self.gate.prometheus();
+                let lines =
+                    page.lines().filter(|line| line.starts_with("claimgate_rejected{") && line.contains(&label));
+                let counted = lines.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum::<u64>();
+                (counted == expected).then_some(())
+            });
         }
         assert_eq!(self.gate.upstream().received().len(), 0, "a rejected request goes nowhere");
         let (tokens, answers) = self.sent.into_inner();
@@ -580,6 +788,7 @@ fn check_no_leak<'a>(gate: &Gate, tokens: &[String], replies: impl Iterator<Item
     };
     check("the log", gate.log().as_bytes());
     check("the metrics", gate.stats().as_bytes());
+    check("Prometheus' page", gate.prometheus().as_bytes());
     for line in gate.access_log() {
         check("the access log", line.to_string().as_bytes());
     }

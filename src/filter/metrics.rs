@@ -12,35 +12,28 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Increases counters by one.
-    pub fn count(&mut self, names: Vec<String>) {
-        self.add(names.into_iter().map(|name| (name, 1)).collect());
-    }
-
-    /// Increases counters.
-    pub fn add(&mut self, counters: Vec<(String, u64)>) {
-        for (name, count) in counters {
-            if let Some(id) = self.id(MetricType::Counter, name) {
-                let _counted = hostcalls::increment_metric(id, i64::try_from(count).unwrap_or(i64::MAX));
-            }
+    /// Increases a counter.
+    pub fn add(&mut self, name: &str, count: u64) {
+        if let Some(id) = self.id(MetricType::Counter, name) {
+            let _counted = hostcalls::increment_metric(id, i64::try_from(count).unwrap_or(i64::MAX));
         }
     }
 
     /// Sets gauges.
     pub fn show(&mut self, gauges: Vec<(String, u64)>) {
         for (name, value) in gauges {
-            if let Some(id) = self.id(MetricType::Gauge, name) {
+            if let Some(id) = self.id(MetricType::Gauge, &name) {
                 let _shown = hostcalls::record_metric(id, value);
             }
         }
     }
 
-    fn id(&mut self, kind: MetricType, name: String) -> Option<u32> {
-        if let Some(id) = self.ids.get(&name) {
+    fn id(&mut self, kind: MetricType, name: &str) -> Option<u32> {
+        if let Some(id) = self.ids.get(name) {
             return Some(*id);
         }
-        let id = hostcalls::define_metric(kind, &name).ok()?;
-        self.ids.insert(name, id);
+        let id = hostcalls::define_metric(kind, name).ok()?;
+        self.ids.insert(name.to_owned(), id);
         Some(id)
     }
 }

@@ -29,7 +29,8 @@ fn untouched(gate: &mut Gate, token: Option<&str>) -> (&'static str, Vec<String>
         headers.iter().map(|value| ("authorization", value.as_str())).chain([("x-sub", "spoofed")]).collect();
     let request = request(&headers);
     let decision = gate.decide(&request);
-    let counters = decision_counters(&gate.config, &decision, &mut KidLabels::default());
+    let mut counters = Vec::new();
+    decision_counters(&gate.config, &decision, &mut KidLabels::default(), |name| counters.push(name.to_owned()));
     match reply(&request, &gate.config, decision) {
         Effects::Forward(forwarded) => {
             assert_eq!((forwarded.remove, forwarded.set, forwarded.states), (vec![], vec![], vec![]));
