@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use claimgate_testbed::{envoy_binary, eventually, plugin};
-use regex::Regex;
+use regex_lite::{Captures, Regex};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use ureq::Agent;
@@ -179,7 +179,7 @@ impl Curl {
 /// The words of a shell command: double quotes, and `$(cat FILE)`.
 fn words(command: &str) -> Vec<String> {
     let cat = Regex::new(r"\$\(cat ([^)]*)\)").expect("an expression");
-    let command = cat.replace_all(command, |found: &regex::Captures<'_>| read(&found[1]).trim_end().to_owned());
+    let command = cat.replace_all(command, |found: &Captures<'_>| read(&found[1]).trim_end().to_owned());
     let (mut words, mut quoted) = (vec![String::new()], false);
     for c in command.chars() {
         match c {
