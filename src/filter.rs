@@ -18,7 +18,7 @@ use proxy_wasm::types::{Action, ContextType, LogLevel};
 
 use crate::config::{Config, ErrorFormat, HostCrypto, Mode};
 use crate::decide::{Decision, Need, Report, State, judge};
-use crate::keystore::{Event, Fetch, IssuerId, KeyStore, Response, Source, Want, skipped};
+use crate::keystore::{Event, Fetch, IssuerId, KeyStore, Response, Source, Want, notes};
 use crate::observe::{
     KidLabels, Line, LogGate, cost_counters, decision_counters, event_counter, event_line, gauges, omitted_line,
     rejection_line, status,
@@ -103,9 +103,10 @@ impl Verdict {
 
 impl Gate {
     fn new(config: Config, sources: Vec<Source>, now: UnixTime) -> Self {
+        let state = State::new(KeyStore::new(sources, random(), now), &config, now);
         Self {
             config,
-            state: State::new(KeyStore::new(sources, random(), now), &config, now),
+            state,
             parking: Parking::default(),
             log_gate: LogGate::default(),
             host: None,
@@ -360,7 +361,7 @@ impl RootContext for Root {
                     .iter()
                     .zip(&sources)
                     .flat_map(|(provider, source)| match source {
-                        Source::Inline(set) => skipped(provider.keys, set.skipped().iter()).collect(),
+                        Source::Inline(set) => notes(provider.keys, set),
                         Source::Remote(_) => Vec::new(),
                     })
                     .collect();

@@ -100,7 +100,7 @@ fn a_key_that_may_not_verify_says_so() {
         ("use", json!("enc"), "`use` is `enc`"),
         ("key_ops", json!(["encrypt"]), "`key_ops` does not hold `verify`"),
         ("alg", json!("RSA-OAEP"), "`alg` is `RSA-OAEP`"),
-        ("e", json!("Aw"), "exponent is not 65537"),
+        ("e", json!("Ag"), "exponent is not an odd number"),
     ] {
         let mut set = key_set(&[&rsa, &Key::new(ES256, "ec-1")]);
         set["keys"][0][member] = value;

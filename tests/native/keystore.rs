@@ -429,6 +429,31 @@ fn keys_are_found_through_metadata() {
 }
 
 #[test]
+fn keys_that_should_not_be_published_are_told_once() {
+    let mut store = store(1);
+    let set = |kids: [&str; 2]| {
+        let mut set = key_set(&[&Key::new(Alg::ES256, kids[0]), &Key::new(Alg::HS256, kids[1])]);
+        set["keys"][0]["d"] = "c2VjcmV0".into();
+        reply(200, &[], set.to_string().into_bytes())
+    };
+    let warning = |index: usize, kid: &str, why: &str| Event::KeyWarning {
+        issuer: CORP,
+        index,
+        kid: Some(kid.into()),
+        why: why.into(),
+    };
+    let private = "its private half stands beside it (`d`): who reads the set can sign";
+    let secret = "a shared secret in a set that can be fetched: who fetches it can sign";
+    assert_eq!(
+        fetch_and(&mut store, set(["a", "s"]), START),
+        [fetched(&["a", "s"]), warning(0, "a", private), warning(1, "s", secret)]
+    );
+    let events = fetch_and(&mut store, set(["b", "s"]), at(540));
+    let warnings: Vec<&Event> = events.iter().filter(|event| matches!(event, Event::KeyWarning { .. })).collect();
+    assert_eq!(warnings, [&warning(0, "b", private)]);
+}
+
+#[test]
 fn keys_that_cannot_be_used_are_told_once() {
     let mut store = store(1);
     let set = |kids: [&str; 2]| {
