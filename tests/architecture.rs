@@ -48,8 +48,12 @@ fn read(path: impl AsRef<Path>) -> String {
 /// The source files of a module: its own and those in its folder.
 fn sources(module: &str) -> Vec<PathBuf> {
     let mut files = vec![root().join(format!("src/{module}.rs"))];
-    if let Ok(folder) = std::fs::read_dir(root().join("src").join(module)) {
-        files.extend(folder.map(|entry| entry.expect("a directory entry").path()));
+    let mut folders = vec![root().join("src").join(module)];
+    while let Some(folder) = folders.pop() {
+        let Ok(entries) = std::fs::read_dir(&folder) else { continue };
+        for path in entries.map(|entry| entry.expect("a directory entry").path()) {
+            if path.is_dir() { folders.push(path) } else { files.push(path) }
+        }
     }
     files
 }

@@ -157,6 +157,11 @@ impl Envoy {
         self.child.try_wait().ok().flatten()
     }
 
+    /// The number of the process.
+    pub fn process(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Where the administration interface listens, once it does.
     pub fn admin_address(&self) -> Option<SocketAddr> {
         fs::read_to_string(self.directory.path().join(ADMIN_ADDRESS)).ok()?.trim().parse().ok()
