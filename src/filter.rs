@@ -1,6 +1,7 @@
 //! The adapter to proxy-wasm hosts: it moves bytes in, applies effects, parks and wakes. It looks at no token.
 
 mod foreign;
+mod header_map;
 mod host;
 mod local_reply;
 mod metrics;

@@ -346,6 +346,41 @@ fn a_kid_stays_unknown_for_a_minute() {
     want(&mut store, "x", at(70));
 }
 
+/// An answer to a question that was asked before the rotation says nothing of the new key.
+#[test]
+fn a_fetch_under_way_does_not_make_a_kid_unknown() {
+    let mut store = serving();
+    store.want(CORP, &Want::Look, at(10));
+    let before = fetch(&mut store, at(10));
+    want(&mut store, "k2", at(10));
+    store.handle_response(before.id, answer(&["a"]), at(11));
+    assert_eq!(look_up(&store, CORP, "k2", at(11)), r#"await Kid("k2")"#);
+    let after = fetch(&mut store, at(11));
+    store.handle_response(after.id, answer(&["a", "k2"]), at(12));
+    assert_eq!(look_up(&store, CORP, "k2", at(12)), "keys");
+
+    // One that is not there then either is unknown, and costs one fetch.
+    want(&mut store, "k3", at(13));
+    fetch_and(&mut store, answer(&["a", "k2"]), at(13));
+    assert_eq!(look_up(&store, CORP, "k3", at(14)), "none");
+    assert!(store.poll_fetch(at(14)).is_none());
+}
+
+#[test]
+fn another_worker_s_fetch_does_not_make_a_kid_unknown() {
+    let (mut one, mut other) = (serving(), store(1));
+    share(&one, &mut other, START);
+    one.want(CORP, &Want::Look, at(10));
+    let before = fetch(&mut one, at(10));
+    share(&one, &mut other, at(10));
+    want(&mut other, "k2", at(10));
+    one.handle_response(before.id, answer(&["a"]), at(11));
+    share(&one, &mut other, at(11));
+    assert_eq!(look_up(&other, CORP, "k2", at(11)), r#"await Kid("k2")"#);
+    fetch_and(&mut other, answer(&["a", "k2"]), at(11));
+    assert_eq!(look_up(&other, CORP, "k2", at(12)), "keys");
+}
+
 #[test]
 fn what_is_remembered_of_unknown_kids_is_bounded() {
     let mut store = serving();
@@ -611,7 +646,7 @@ fn nobody_waits_for_what_another_worker_has_spent() {
 
 #[test]
 fn the_fuzzer_s_corpus_keeps_the_rules() {
-    let lines = include_str!("keystore_corpus.txt").lines().filter(|line| !line.starts_with('#'));
+    let lines = include_str!("corpus/keystore.txt").lines().filter(|line| !line.starts_with('#'));
     let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).expect("ASCII"), 16).expect("hexadecimal");
     let mut count = 0;
     for line in lines {
