@@ -5,7 +5,6 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use serde_json::Value;
 
 use crate::brake::{Brake, Braked, Cost};
 use crate::claims::{ClaimsSet, Unverified, Verified};
@@ -13,14 +12,17 @@ use crate::config::{Config, Mode, Preflight, Provider, Requirement, TokenRequire
 use crate::extract::{Found, Place, extract};
 use crate::jws::{Algorithm, UnverifiedJws};
 use crate::keystore::{Hint, IssuerId, KeyStore, Lookup, Want};
-use crate::policy::Extra;
+use crate::policy::{Comparison, Extra};
 use crate::rejection::{Reason, Violation};
 use crate::request::{Request, RouteSetting};
-use crate::signature::{Crypto, KeySet, NoCandidate, VerifiedJws, digest};
+use crate::signature::{Crypto, KeySet, NoCandidate, VerifiedJws};
 use crate::time::UnixTime;
 use crate::token_cache::{Known, Proof, Tally, Ticket, TokenCache};
 
 mod annotate;
+mod report;
+
+pub use report::{KeyTrial, Report, SignatureStage, TrialResult};
 
 /// What the gate remembers between requests.
 #[derive(Debug)]
@@ -205,60 +207,10 @@ pub struct Explanation {
     pub decision: Decision,
     /// What is known of the token.
     pub report: Report,
-}
-
-/// What is known of a request's token, as far as its stages came. It holds no part of the token itself, and what it
-/// holds of an unverified one is hearsay.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Report {
-    /// The provider it was held against.
-    pub provider: Option<String>,
-    /// The token's `kid`.
-    pub kid: Option<String>,
-    /// The token's `alg`.
-    pub alg: Option<String>,
-    /// The token's `typ`.
-    pub typ: Option<String>,
-    /// The names of the keys in the provider's set; a key without a name is an empty string.
-    pub keys: Vec<String>,
-    /// How long ago that set was fetched.
-    pub jwks_age: Option<Duration>,
-    /// Whether the signature is valid.
-    pub signature: SignatureStage,
-    /// The token's `iss`.
-    pub iss_token: Option<String>,
-    /// The issuers that would be accepted.
-    pub iss_expected: Vec<String>,
-    /// The token's `aud`.
-    pub aud_token: Vec<String>,
-    /// The audiences of which one would be accepted.
-    pub aud_expected: Vec<String>,
-    /// The token's `iat`.
-    pub iat: Option<UnixTime>,
-    /// The token's `nbf`.
-    pub nbf: Option<UnixTime>,
-    /// The token's `exp`.
-    pub exp: Option<UnixTime>,
-    /// The token's `jti`.
-    pub jti: Option<String>,
-    /// The first 8 bytes of the token's SHA-256, in hexadecimal.
-    pub token_sha256: Option<String>,
-    /// The name of the key set, if the provider has one.
-    pub key_set: Option<String>,
-    /// The claims that may be logged, as JSON.
-    pub claims: Vec<(String, Value)>,
-}
-
-/// How far the signature was checked.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum SignatureStage {
-    /// There was no token or no key to check it with.
-    #[default]
-    NotChecked,
-    /// It is valid.
-    Pass,
-    /// It is not.
-    Fail,
+    /// What the token says, and what is expected of it; nothing if it was held against several providers, or none.
+    pub comparisons: Vec<Comparison>,
+    /// What came of each key of the provider.
+    pub keys: Vec<KeyTrial>,
 }
 
 /// Decides on a request. The same arguments give the same answer.
@@ -284,7 +236,12 @@ pub fn judge<'a>(
 pub fn explain(request: &Request, config: &Config, state: &State, crypto: &dyn Crypto, now: UnixTime) -> Explanation {
     let notebook = RefCell::new(Notebook::new(state.brake));
     let judgement = Court { request, config, state, crypto, now, notebook: &notebook }.judge();
-    Explanation { report: judgement.report(state, now), decision: judgement.decision }
+    Explanation {
+        report: judgement.report(state, now),
+        comparisons: judgement.comparisons(now),
+        keys: judgement.keys(state, now),
+        decision: judgement.decision,
+    }
 }
 
 /// One request held against the configuration: the decision, and what is known of the token behind it.
@@ -302,7 +259,7 @@ struct Trial<'a> {
     providers: Vec<&'a Provider>,
     jws: Option<Rc<UnverifiedJws<'a>>>,
     signature: SignatureStage,
-    audiences: Option<&'a [String]>,
+    extra: Extra<'a>,
 }
 
 /// What came of a requirement.
@@ -321,6 +278,7 @@ struct Accepted<'a> {
     place: Place,
     proof: Proof,
     claims: ClaimsSet<'a, Verified>,
+    extra: Extra<'a>,
 }
 
 /// A token that was taken apart.
@@ -594,7 +552,7 @@ impl<'a> Court<'a, '_> {
     }
 
     fn try_provider(self, provider: &'a Provider, extra: Extra<'a>, examine: Examine) -> Outcome<'a> {
-        let mut trial = Trial { providers: vec![provider], audiences: extra.audiences, ..Trial::default() };
+        let mut trial = Trial { providers: vec![provider], extra, ..Trial::default() };
         let reject = |violations, retry_after, trial| {
             Outcome::Violated(Rejection { retry_after, ..Rejection::from(violations) }, trial)
         };
@@ -629,7 +587,7 @@ impl<'a> Court<'a, '_> {
                 violations.extend(provider.policy.check(&claims, extra, self.now));
                 if violations.is_empty() {
                     let proof = self.keep(provider, &token, &claims, proof);
-                    return Outcome::Satisfied(vec![Accepted { provider, place, proof, claims }], None);
+                    return Outcome::Satisfied(vec![Accepted { provider, place, proof, claims, extra }], None);
                 }
             }
         }
@@ -797,7 +755,7 @@ impl<'a> Accepted<'a> {
             providers: vec![self.provider],
             jws: Some(Rc::clone(self.claims.jws())),
             signature: SignatureStage::Pass,
-            audiences: None,
+            extra: self.extra,
         }
     }
 }
@@ -859,50 +817,5 @@ fn no_candidate(none: NoCandidate, named: bool) -> Violation {
         NoCandidate::Unusable(why) => {
             Violation::new(Reason::KeyMismatch, format!("the key that `kid` names cannot be used: {why}"))
         }
-    }
-}
-
-impl Judgement<'_> {
-    /// What is known of the token.
-    pub fn report(&self, state: &State, now: UnixTime) -> Report {
-        let trial = &self.trial;
-        let providers = trial.providers.iter();
-        let extracted =
-            || trial.providers.iter().find_map(|provider| Some(extract(self.request, &provider.places).ok()?.token));
-        let mut report = Report {
-            token_sha256: match &trial.jws {
-                Some(jws) => Some(digest(jws.compact())),
-                None => extracted().map(|token| digest(&token)),
-            },
-            signature: trial.signature,
-            iss_expected: providers
-                .flat_map(|p| p.policy.issuers.iter().map(crate::policy::Issuer::template))
-                .collect(),
-            ..Report::default()
-        };
-        if let [provider] = trial.providers.as_slice() {
-            report.provider = Some(provider.name.clone());
-            report.aud_expected = trial.audiences.unwrap_or(&provider.policy.audiences).to_vec();
-            report.jwks_age = state.keys.age(provider.keys, now);
-            if let Some(set) = state.keys.set(provider.keys, now) {
-                report.key_set = Some(format!("{:016x}", set.id()));
-                report.keys = set.keys().iter().map(|key| key.kid().unwrap_or_default().to_owned()).collect();
-            }
-        }
-        if let Some(jws) = &trial.jws {
-            let claims = ClaimsSet::claimed_by(jws);
-            report.alg = Some(jws.header().alg.clone());
-            report.kid.clone_from(&jws.header().kid);
-            report.typ.clone_from(&jws.header().typ);
-            report.iss_token = claims.iss.present().cloned();
-            report.aud_token = claims.aud.present().cloned().unwrap_or_default();
-            report.iat = claims.iat.present().copied();
-            report.nbf = claims.nbf.present().copied();
-            report.exp = claims.exp.present().copied();
-            report.jti = claims.jti.present().cloned();
-            let value = |name: &String| Some((name.clone(), jws.payload().get(name)?.clone()));
-            report.claims = self.config.log_claims.iter().filter_map(value).collect();
-        }
-        report
     }
 }

@@ -57,11 +57,11 @@ mod filter;
 
 pub use brake::{Brake, Braked, Cost, Rates};
 pub use budget::Budget;
-pub use config::raw::RawConfig;
+pub use config::raw::{self, RawConfig};
 pub use config::{Config, ConfigError, ErrorFormat, HostCrypto, Mode, Provider, Requirement, Rule};
 pub use decide::{
-    Allow, Because, Credential, Decision, Explanation, Judgement, Need, Rejection, Report, SignatureStage, State,
-    decide, explain, judge,
+    Allow, Because, Credential, Decision, Explanation, Judgement, KeyTrial, Need, Rejection, Report, SignatureStage,
+    State, TrialResult, decide, explain, judge,
 };
 pub use jwk::{JwkSetError, SkippedKey};
 pub use jws::{Algorithm, JoseHeader, UnverifiedJws};
@@ -74,6 +74,7 @@ pub use observe::{
     rejection_line, status,
 };
 pub use parking::{Parked, Parking};
+pub use policy::{Comparison, Expected, Found};
 pub use rejection::{Reason, Violation};
 pub use reply::{Effects, Forwarded, LocalReply, json_reply, reject, reply};
 pub use request::{Request, RouteSetting};

@@ -28,6 +28,12 @@ impl Pattern {
     pub fn matches(&self, value: &[u8]) -> bool {
         self.0.is_match(value)
     }
+
+    /// The expression as it was typed.
+    pub fn expression(&self) -> &str {
+        let anchored = self.0.as_str();
+        anchored.strip_prefix(r"\A(?:").and_then(|rest| rest.strip_suffix(r")\z")).unwrap_or(anchored)
+    }
 }
 
 /// A comparison with a string (`envoy.type.matcher.v3.StringMatcher`).

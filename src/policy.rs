@@ -11,6 +11,10 @@ use crate::matcher::{Pattern, StringMatcher};
 use crate::rejection::{Reason, Violation};
 use crate::time::UnixTime;
 
+mod comparison;
+
+pub use comparison::{Comparison, Expected, Found};
+
 /// What a provider demands of a token's claims.
 #[derive(Clone, Debug)]
 pub struct Policy {

@@ -30,6 +30,12 @@ impl UnixTime {
         Self(self.0.saturating_add(duration))
     }
 
+    /// This moment less `duration`, or the first moment there is.
+    #[must_use]
+    pub const fn before(self, duration: Duration) -> Self {
+        Self(self.0.saturating_sub(duration))
+    }
+
     /// Time from `earlier` to this moment; zero if `earlier` is the later one.
     pub const fn since(self, earlier: Self) -> Duration {
         self.0.saturating_sub(earlier.0)

@@ -1,6 +1,9 @@
 //! A gate without a host: a configuration, its state, and a fixed time.
 
-use claimgate::{Allow, Config, Decision, KeyStore, Portable, Request, State, UnixTime, decide, explain};
+use claimgate::{
+    Allow, Config, Decision, Explanation, KeyStore, Portable, Reason, Request, SignatureStage, State, TrialResult,
+    UnixTime, decide, explain,
+};
 use claimgate_testbed::{Key, key_set};
 use serde_json::{Value, json};
 
@@ -31,12 +34,13 @@ impl Gate {
         Self { config, state }
     }
 
-    /// Decides, and holds that `explain` says the same.
+    /// Decides, and holds that `explain` says the same, as a whole and claim by claim.
     pub fn decide(&mut self, request: &Request) -> Decision {
         let now = UnixTime::from_secs(NOW);
-        let explained = explain(request, &self.config, &self.state, &Portable, now).decision;
+        let explained = explain(request, &self.config, &self.state, &Portable, now);
         let decided = decide(request, &self.config, &mut self.state, &Portable, now);
-        assert_eq!(explained, decided);
+        assert_eq!(explained.decision, decided);
+        agrees_with_itself(&explained);
         decided
     }
 
@@ -63,6 +67,36 @@ impl Gate {
     #[track_caller]
     pub fn check(&mut self, token: &str, expected: &str) {
         assert_eq!(self.reasons(&bearer(token)), expected, "{token}");
+    }
+}
+
+/// What is violated claim by claim is what the decision names, and the signature is good if a key says so.
+fn agrees_with_itself(explained: &Explanation) {
+    use Reason::{ClaimMalformed, IssuerMismatch, LifetimeExceeded};
+    let mut told: Vec<Reason> =
+        explained.comparisons.iter().filter_map(|one| Some(one.violation.as_ref()?.reason)).collect();
+    told.sort_unstable();
+    told.dedup();
+    match &explained.decision {
+        Decision::Allow(_) => assert_eq!(told, [], "{explained:?}"),
+        Decision::Await(_) => {}
+        // Among several providers, a token is not looked at further once its issuer is another.
+        Decision::Reject(rejection) if rejection.reason() <= IssuerMismatch => {}
+        Decision::Reject(rejection) => {
+            let reasons = rejection.reasons();
+            assert!(told.iter().all(|reason| reasons.contains(reason)), "{told:?}, {explained:?}");
+            // `jti` is held against nothing, and a token without an end is told of once.
+            let of_claims = |reason: &&Reason| {
+                **reason > Reason::SignatureInvalid && ![ClaimMalformed, LifetimeExceeded].contains(*reason)
+            };
+            if !explained.comparisons.is_empty() {
+                assert!(reasons.iter().filter(of_claims).all(|reason| told.contains(reason)), "{told:?}, {explained:?}");
+            }
+        }
+    }
+    let passed = explained.keys.iter().any(|key| key.result == TrialResult::Pass);
+    if !explained.keys.is_empty() && !matches!(explained.decision, Decision::Await(_)) {
+        assert_eq!(passed, explained.report.signature == SignatureStage::Pass, "{explained:?}");
     }
 }
 
