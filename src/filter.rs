@@ -17,7 +17,7 @@ use proxy_wasm::types::{Action, ContextType, LogLevel};
 
 use crate::config::{Config, ErrorFormat, HostCrypto, Mode};
 use crate::decide::{Decision, Need, Report, State, judge};
-use crate::keystore::{Event, Fetch, IssuerId, KeyStore, Response, Source, Want, skipped};
+use crate::keystore::{Event, Fetch, IssuerId, KeyStore, Response, Source, Want, notes};
 use crate::observe::{
     KidLabels, Line, LogGate, cost_counters, decision_counters, event_counter, event_line, gauges, omitted_line,
     rejection_line, status,
@@ -359,7 +359,7 @@ impl RootContext for Root {
                     .iter()
                     .zip(&sources)
                     .flat_map(|(provider, source)| match source {
-                        Source::Inline(set) => skipped(provider.keys, set.skipped().iter()).collect(),
+                        Source::Inline(set) => notes(provider.keys, set),
                         Source::Remote(_) => Vec::new(),
                     })
                     .collect();

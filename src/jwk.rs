@@ -1,4 +1,6 @@
-//! JWK Sets: what is a key, and why the rest is not (RFC 7517, RFC 7518 §6, RFC 8037 §2).
+//! JWK Sets: what is a key, and why the rest is not (RFC 7517, RFC 7518 §6, RFC 8037 §2, RFC 8812 §3.1, RFC 9964).
+
+mod pem;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -11,7 +13,7 @@ use serde_json::{Map, Value};
 
 use crate::json;
 use crate::jws::Algorithm;
-use crate::limits::{RSA_MODULUS_BITS_MAX, RSA_MODULUS_BITS_MIN};
+use crate::limits::{RSA_EXPONENT_BYTES, RSA_MODULUS_BITS_MAX, RSA_MODULUS_BITS_MIN};
 
 /// A JWK Set as it was read: keys of a known kind, and the others with the reason (RFC 7517 §5).
 #[derive(Debug, Default)]
@@ -19,7 +21,9 @@ pub struct JwkSet {
     /// The keys whose members are well-formed.
     pub keys: Vec<Jwk>,
     /// The rest.
-    pub skipped: Vec<SkippedKey>,
+    pub skipped: Vec<KeyNote>,
+    /// What is wrong with a key that does not keep it from being used.
+    pub warnings: Vec<KeyNote>,
 }
 
 /// A public or symmetric key that may verify signatures.
@@ -54,6 +58,13 @@ pub enum KeyMaterial {
     },
     /// RFC 8037 §2: an Ed25519 public key.
     Ed25519([u8; 32]),
+    /// RFC 9964: an ML-DSA public key of the one algorithm it is for.
+    MlDsa {
+        /// The algorithm.
+        alg: Algorithm,
+        /// The key, as FIPS 204 encodes it.
+        public: Vec<u8>,
+    },
     /// RFC 7518 §6.4: a shared secret.
     Oct(Vec<u8>),
 }
@@ -76,6 +87,9 @@ impl KeyMaterial {
                 Some(format!(r#"{{"crv":"{crv}","kty":"EC","x":"{x}","y":"{y}"}}"#))
             }
             Self::Ed25519(x) => Some(format!(r#"{{"crv":"Ed25519","kty":"OKP","x":"{}"}}"#, encode(x))),
+            Self::MlDsa { alg, public } => {
+                Some(format!(r#"{{"alg":"{}","kty":"AKP","pub":"{}"}}"#, alg.name(), encode(public)))
+            }
             Self::Oct(_) => None,
         }
     }
@@ -86,37 +100,47 @@ impl KeyMaterial {
             Self::Rsa { .. } => "RSA",
             Self::Ec { .. } => "EC",
             Self::Ed25519(_) => "OKP",
+            Self::MlDsa { .. } => "AKP",
             Self::Oct(_) => "oct",
         }
     }
 }
 
-/// A curve of RFC 7518 §6.2.1.1.
+/// A curve of RFC 7518 §6.2.1.1 or RFC 8812 §3.1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Curve {
     P256,
     P384,
+    P521,
+    Secp256k1,
 }
 
 impl Curve {
-    const fn name(self) -> &'static str {
+    const ALL: [Self; 4] = [Self::P256, Self::P384, Self::P521, Self::Secp256k1];
+
+    /// The name in `crv`.
+    pub const fn name(self) -> &'static str {
         match self {
             Self::P256 => "P-256",
             Self::P384 => "P-384",
+            Self::P521 => "P-521",
+            Self::Secp256k1 => "secp256k1",
         }
     }
 
-    const fn coordinate_bytes(self) -> usize {
+    /// How long a coordinate is, in bytes; and each number of a signature.
+    pub const fn coordinate_bytes(self) -> usize {
         match self {
-            Self::P256 => 32,
+            Self::P256 | Self::Secp256k1 => 32,
             Self::P384 => 48,
+            Self::P521 => 66,
         }
     }
 }
 
-/// A key that cannot be used, and why.
+/// A key of a set, and what is to be said about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SkippedKey {
+pub struct KeyNote {
     /// Its place in the set, counted from zero.
     pub index: usize,
     /// Its name, if it has one.
@@ -175,16 +199,21 @@ impl JwkSet {
         let mut set = Self::default();
         for (index, key) in document.keys.into_iter().enumerate() {
             // Strict per key, so that a duplicate member spoils one key and not the set.
-            match json::parse_object(key.get().as_bytes()) {
-                Ok(members) => match Jwk::from_members(index, &members) {
-                    Ok(jwk) => set.keys.push(jwk),
-                    Err(why) => {
-                        set.skipped.push(SkippedKey { index, kid: optional(&members, "kid").ok().flatten(), why });
-                    }
-                },
+            let members = match json::parse_object(key.get().as_bytes()) {
+                Ok(members) => members,
                 Err(error) => {
-                    set.skipped.push(SkippedKey { index, kid: None, why: format!("not strict JSON: {error}").into() });
+                    set.skipped.push(KeyNote { index, kid: None, why: format!("not strict JSON: {error}").into() });
+                    continue;
                 }
+            };
+            let note = |why| KeyNote { index, kid: optional(&members, "kid").ok().flatten(), why };
+            if let Some(name) = PRIVATE_MEMBERS.into_iter().find(|name| members.contains_key(*name)) {
+                let why = format!("its private half stands beside it (`{name}`): who reads the set can sign");
+                set.warnings.push(note(why.into()));
+            }
+            match Jwk::from_members(index, &members) {
+                Ok(jwk) => set.keys.push(jwk),
+                Err(why) => set.skipped.push(note(why)),
             }
         }
         Ok(set)
@@ -201,19 +230,18 @@ struct Document<'d> {
 type Why = Cow<'static, str>;
 
 impl Jwk {
+    /// Reads a public key in PEM, which is at `index` of a list: `PUBLIC KEY`, `RSA PUBLIC KEY` or `CERTIFICATE`. It has
+    /// no name. Of a certificate nothing but the key is looked at.
+    ///
+    /// # Errors
+    /// What was found and what was expected; nothing of the key.
+    pub fn from_pem(index: usize, pem: &str) -> Result<Self, Cow<'static, str>> {
+        pem::parse(index, pem)
+    }
+
     fn from_members(index: usize, members: &Map<String, Value>) -> Result<Self, Why> {
         let kid = optional(members, "kid")?;
-        if let Some(usage) = optional(members, "use")?
-            && usage != "sig"
-        {
-            return Err(format!("`use` is `{}`, `sig` was expected", short(&usage)).into());
-        }
-        if let Some(ops) = members.get("key_ops") {
-            let verifies = ops.as_array().is_some_and(|ops| ops.iter().any(|op| op == "verify"));
-            if !verifies {
-                return Err("`key_ops` does not hold `verify`".into());
-            }
-        }
+        usage(members)?;
         let alg = match optional(members, "alg")? {
             None => None,
             Some(name) => Some(
@@ -225,12 +253,38 @@ impl Jwk {
             "RSA" => rsa(members)?,
             "EC" => ec(members)?,
             "OKP" => okp(members)?,
+            "AKP" => akp(members, alg)?,
             "oct" => KeyMaterial::Oct(octets(members, "k")?),
             other => {
-                return Err(format!("`kty` is `{}`, `RSA`, `EC`, `OKP` or `oct` was expected", short(other)).into());
+                let found = short(other);
+                return Err(format!("`kty` is `{found}`, `RSA`, `EC`, `OKP`, `AKP` or `oct` was expected").into());
             }
         };
         Ok(Self { kid, alg, index, material })
+    }
+}
+
+/// `use` and `key_ops` (RFC 7517 §4.2 and §4.3): each may keep a key from verifying, and both must say the same.
+fn usage(members: &Map<String, Value>) -> Result<(), Why> {
+    let usage = optional(members, "use")?;
+    if let Some(usage) = usage.as_deref().filter(|usage| *usage != "sig") {
+        return Err(format!("`use` is `{}`, `sig` was expected", short(usage)).into());
+    }
+    let Some(ops) = members.get("key_ops") else { return Ok(()) };
+    let Some(ops) = ops.as_array().and_then(|ops| ops.iter().map(Value::as_str).collect::<Option<Vec<_>>>()) else {
+        return Err("`key_ops` is not an array of strings".into());
+    };
+    if ops.iter().enumerate().any(|(place, op)| ops.iter().take(place).any(|earlier| earlier == op)) {
+        return Err("`key_ops` names an operation twice (RFC 7517 §4.3)".into());
+    }
+    if !ops.contains(&"verify") {
+        return Err("`key_ops` does not hold `verify`".into());
+    }
+    match ops.iter().find(|op| !matches!(**op, "sign" | "verify")) {
+        Some(other) if usage.is_some() => {
+            Err(format!("`use` is `sig` and `key_ops` holds `{}`: they contradict each other", short(other)).into())
+        }
+        _ => Ok(()),
     }
 }
 
@@ -241,21 +295,35 @@ fn rsa(members: &Map<String, Value>) -> Result<KeyMaterial, Why> {
             return Err(format!("`{name}` is empty or has leading zeros (RFC 7518 §2)").into());
         }
     }
-    let bits = n.len().saturating_mul(8).saturating_sub(n.first().map_or(0, |b| b.leading_zeros() as usize));
-    if !(RSA_MODULUS_BITS_MIN..=RSA_MODULUS_BITS_MAX).contains(&bits) {
-        return Err(format!(
-            "the RSA modulus has {bits} bits, {RSA_MODULUS_BITS_MIN} to {RSA_MODULUS_BITS_MAX} were expected"
-        )
-        .into());
+    KeyMaterial::rsa(n, e)
+}
+
+impl KeyMaterial {
+    /// An RSA key of big-endian integers without leading zeros.
+    fn rsa(n: Vec<u8>, e: Vec<u8>) -> Result<Self, Why> {
+        let bits = n.len().saturating_mul(8).saturating_sub(n.first().map_or(0, |b| b.leading_zeros() as usize));
+        if !(RSA_MODULUS_BITS_MIN..=RSA_MODULUS_BITS_MAX).contains(&bits) {
+            return Err(format!(
+                "the RSA modulus has {bits} bits, {RSA_MODULUS_BITS_MIN} to {RSA_MODULUS_BITS_MAX} were expected"
+            )
+            .into());
+        }
+        let is_odd = |integer: &[u8]| integer.last().is_some_and(|octet| octet & 1 == 1);
+        if !is_odd(&n) {
+            return Err("the RSA modulus is even".into());
+        }
+        if !is_odd(&e) || e == [1] || e.len() > RSA_EXPONENT_BYTES {
+            return Err("the RSA exponent is not an odd number from 3 to 64 bits".into());
+        }
+        Ok(Self::Rsa { n, e })
     }
-    Ok(KeyMaterial::Rsa { n, e })
 }
 
 fn ec(members: &Map<String, Value>) -> Result<KeyMaterial, Why> {
-    let crv = match required(members, "crv")?.as_str() {
-        "P-256" => Curve::P256,
-        "P-384" => Curve::P384,
-        other => return Err(format!("`crv` is `{}`, `P-256` or `P-384` was expected", short(other)).into()),
+    let name = required(members, "crv")?;
+    let Some(crv) = Curve::ALL.into_iter().find(|crv| crv.name() == name) else {
+        let known = Curve::ALL.map(|crv| format!("`{}`", crv.name())).join(", ");
+        return Err(format!("`crv` is `{}`, one of {known} was expected", short(&name)).into());
     };
     let mut point = vec![4];
     for name in ["x", "y"] {
@@ -279,6 +347,12 @@ fn okp(members: &Map<String, Value>) -> Result<KeyMaterial, Why> {
     x.try_into().map(KeyMaterial::Ed25519).map_err(|_| format!("`x` has {found} bytes, 32 were expected").into())
 }
 
+fn akp(members: &Map<String, Value>, alg: Option<Algorithm>) -> Result<KeyMaterial, Why> {
+    // RFC 9964: the kind of an `AKP` key is its algorithm.
+    let Some(alg) = alg else { return Err("`alg` is missing, an `AKP` key needs it (RFC 9964)".into()) };
+    Ok(KeyMaterial::MlDsa { alg, public: octets(members, "pub")? })
+}
+
 fn optional(members: &Map<String, Value>, name: &'static str) -> Result<Option<String>, Why> {
     match members.get(name) {
         None => Ok(None),
@@ -294,13 +368,16 @@ fn required(members: &Map<String, Value>, name: &'static str) -> Result<String, 
 fn octets(members: &Map<String, Value>, name: &'static str) -> Result<Vec<u8>, Why> {
     URL_SAFE_NO_PAD
         .decode(required(members, name)?)
-        .map_err(|_| format!("`{name}` is not base64url without padding").into())
+        .map_err(|_| format!("`{name}` is not base64url without padding (RFC 7515 §2)").into())
 }
 
 /// A published word, cut to a length that fits a log line.
 fn short(word: &str) -> String {
     word.chars().take(32).collect()
 }
+
+/// Members that only the holder of a private key may know (RFC 7518 §6.2.2 and §6.3.2, RFC 8037 §2, RFC 9964).
+const PRIVATE_MEMBERS: [&str; 8] = ["d", "p", "q", "dp", "dq", "qi", "oth", "priv"];
 
 #[cfg(test)]
 mod tests {

@@ -9,7 +9,10 @@ use serde_json::{Map, Value};
 use crate::json;
 use crate::rejection::{Reason, Violation};
 
-/// A signature algorithm (RFC 7518 §3.1, RFC 8037 §3.1).
+/// A signature algorithm (RFC 7518 §3.1, RFC 8037 §3.1, RFC 8812 §3.2, RFC 9964).
+///
+/// `EdDSA` and `Ed25519` (RFC 9864) are two names of one algorithm here, for Ed25519 is the only curve of `EdDSA` that is
+/// supported. A key, a token and a configuration may each use either name, and they fit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[expect(missing_docs, reason = "the names are the RFC's")]
 pub enum Algorithm {
@@ -21,7 +24,12 @@ pub enum Algorithm {
     Ps512,
     Es256,
     Es384,
+    Es512,
+    Es256k,
     EdDsa,
+    MlDsa44,
+    MlDsa65,
+    MlDsa87,
     Hs256,
     Hs384,
     Hs512,
@@ -29,7 +37,7 @@ pub enum Algorithm {
 
 impl Algorithm {
     /// Every algorithm that is supported.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 17] = [
         Self::Rs256,
         Self::Rs384,
         Self::Rs512,
@@ -38,13 +46,18 @@ impl Algorithm {
         Self::Ps512,
         Self::Es256,
         Self::Es384,
+        Self::Es512,
+        Self::Es256k,
         Self::EdDsa,
+        Self::MlDsa44,
+        Self::MlDsa65,
+        Self::MlDsa87,
         Self::Hs256,
         Self::Hs384,
         Self::Hs512,
     ];
 
-    /// The name in `alg`, compared byte for byte.
+    /// The name in `alg`; the older one, where there are two.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Rs256 => "RS256",
@@ -55,16 +68,21 @@ impl Algorithm {
             Self::Ps512 => "PS512",
             Self::Es256 => "ES256",
             Self::Es384 => "ES384",
+            Self::Es512 => "ES512",
+            Self::Es256k => "ES256K",
             Self::EdDsa => "EdDSA",
+            Self::MlDsa44 => "ML-DSA-44",
+            Self::MlDsa65 => "ML-DSA-65",
+            Self::MlDsa87 => "ML-DSA-87",
             Self::Hs256 => "HS256",
             Self::Hs384 => "HS384",
             Self::Hs512 => "HS512",
         }
     }
 
-    /// The algorithm of this name, if it is supported.
+    /// The algorithm of this name, compared byte for byte, if it is supported.
     pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|alg| alg.name() == name)
+        Self::ALL.into_iter().find(|alg| alg.name() == name || (*alg == Self::EdDsa && name == "Ed25519"))
     }
 
     /// Whether signer and verifier share one secret.

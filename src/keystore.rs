@@ -13,7 +13,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::budget::Budget;
-use crate::jwk::{JwkSetError, SkippedKey};
+use crate::jwk::{JwkSetError, KeyNote};
 use crate::jws::Algorithm;
 use crate::limits::{
     FETCH_GRACE, FRESH_MAX, FRESH_MIN, LOOK_INTERVAL, PAUSE_MAX, REFETCH_BURST, UNKNOWN_KID_BYTES, UNKNOWN_KID_FOR,
@@ -191,6 +191,17 @@ pub enum Event {
     },
     /// A key that cannot be used.
     KeySkipped {
+        /// Whose.
+        issuer: IssuerId,
+        /// Its place in the set, from zero.
+        index: usize,
+        /// Its name, if it has one.
+        kid: Option<String>,
+        /// Why.
+        why: String,
+    },
+    /// A key that serves, and about which its issuer should be told.
+    KeyWarning {
         /// Whose.
         issuer: IssuerId,
         /// Its place in the set, from zero.
@@ -732,15 +743,14 @@ fn read(remote: &Remote, response: Response) -> Result<(KeySet, Vec<u8>), FetchE
     if set.keys().is_empty() { Err(FetchError::NoUsableKey) } else { Ok((set, body)) }
 }
 
-/// What differs between the set that served and the one that serves now. Skipped keys are told when the set changes
-/// and not at each refresh.
+/// What differs between the set that served and the one that serves now. Skipped keys and warnings are told when the set
+/// changes and not at each refresh.
 fn changes(issuer: IssuerId, before: Option<&KeySet>, after: &KeySet) -> Vec<Event> {
     let kids = |set: &KeySet| -> Vec<String> {
         set.keys().iter().map(|key| key.kid().unwrap_or_default().to_owned()).collect()
     };
     let (old, new) = (before.map(kids), kids(after));
     let mut events = vec![Event::Fetched { issuer, kids: new.clone() }];
-    let old_skipped = before.map(KeySet::skipped).unwrap_or_default();
     if let Some(old) = old {
         let absent = |from: &[String], kid: &String| !from.contains(kid);
         events
@@ -749,19 +759,27 @@ fn changes(issuer: IssuerId, before: Option<&KeySet>, after: &KeySet) -> Vec<Eve
             old.iter().filter(|kid| absent(&new, kid)).map(|kid| Event::KeyRemoved { issuer, kid: kid.clone() }),
         );
     }
-    events.extend(skipped(issuer, after.skipped().iter().filter(|key| !old_skipped.contains(key))));
+    let published = |set: &KeySet| -> Vec<Event> {
+        let secrets = set.secrets().map(|note| warning(issuer, &note)).collect();
+        [notes(issuer, set), secrets].concat()
+    };
+    let told = before.map(published).unwrap_or_default();
+    events.extend(published(after).into_iter().filter(|event| !told.contains(event)));
     events
 }
 
-/// The events of keys that cannot be used.
-pub fn skipped<'k>(
-    issuer: IssuerId,
-    keys: impl Iterator<Item = &'k SkippedKey> + 'k,
-) -> impl Iterator<Item = Event> + 'k {
-    keys.map(move |key| Event::KeySkipped {
+/// The events of keys that cannot be used, and of those that should not be as they are.
+pub fn notes(issuer: IssuerId, set: &KeySet) -> Vec<Event> {
+    let skipped = set.skipped().iter().map(|KeyNote { index, kid, why }| Event::KeySkipped {
         issuer,
-        index: key.index,
-        kid: key.kid.clone(),
-        why: key.why.clone().into_owned(),
-    })
+        index: *index,
+        kid: kid.clone(),
+        why: why.clone().into_owned(),
+    });
+    skipped.chain(set.warnings().iter().map(|note| warning(issuer, note))).collect()
+}
+
+fn warning(issuer: IssuerId, note: &KeyNote) -> Event {
+    let KeyNote { index, kid, why } = note.clone();
+    Event::KeyWarning { issuer, index, kid, why: why.into_owned() }
 }

@@ -63,7 +63,7 @@ pub use decide::{
     Allow, Because, Credential, Decision, Explanation, Judgement, KeyTrial, Need, Rejection, Report, SignatureStage,
     State, TrialResult, decide, explain, judge,
 };
-pub use jwk::{JwkSetError, SkippedKey};
+pub use jwk::{JwkSetError, KeyNote};
 pub use jws::{Algorithm, JoseHeader, UnverifiedJws};
 pub use keystore::{
     Address, Discovery, Event, Fetch, FetchError, FetchId, Hint, IssuerId, KeyStore, Lookup, Remote, Response,

@@ -123,8 +123,9 @@ pub fn event_line(config: &Config, event: &Event) -> Line {
             line.text("kid", Some(kid));
             line.finish(Level::Info)
         }
-        Event::KeySkipped { issuer, index, kid, why } => {
-            let mut line = Members::new(config, "key_skipped");
+        Event::KeySkipped { issuer, index, kid, why } | Event::KeyWarning { issuer, index, kid, why } => {
+            let is_skipped = matches!(event, Event::KeySkipped { .. });
+            let mut line = Members::new(config, if is_skipped { "key_skipped" } else { "key_warning" });
             line.text("provider", provider(*issuer));
             line.put("index", Some((*index).into()));
             line.text("kid", kid.as_deref());

@@ -1,26 +1,25 @@
 //! Signatures: the one place where a token becomes believable, and the only module that names crypto crates
 //! (RFC 7515 §5.2, RFC 7518 §3, RFC 8037 §3.1).
 
+mod der;
+mod ecdsa;
+mod hash;
+mod mldsa;
+mod rsa;
+
 use std::borrow::Cow;
 use std::fmt;
 use std::rc::Rc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use jwt_simple::algorithms::{
-    ECDSAP256PublicKeyLike as _, ECDSAP384PublicKeyLike as _, ES256PublicKey, ES384PublicKey, Ed25519PublicKey,
-    EdDSAPublicKeyLike as _, HS256Key, HS384Key, HS512Key, MACLike as _, RS256PublicKey, RSAPublicKeyLike as _,
-};
-use p256::ecdsa::signature::Verifier as _;
+use ed25519_dalek::Verifier as _;
 use sha2::{Digest as _, Sha256};
-use subtle::ConstantTimeEq as _;
-use superboring::hash::MessageDigest;
-use superboring::pkey::PKey;
-use superboring::rsa::Padding;
-use superboring::sign::Verifier;
+
+use hash::Hash;
 
 use crate::brake::{Brake, Braked, Cost};
-use crate::jwk::{Curve, Jwk, JwkSet, JwkSetError, KeyMaterial, SkippedKey};
+use crate::jwk::{Curve, Jwk, JwkSet, JwkSetError, KeyMaterial, KeyNote};
 use crate::jws::{Algorithm, UnverifiedJws};
 use crate::limits::VERIFICATIONS_PER_REQUEST;
 use crate::time::UnixTime;
@@ -49,7 +48,7 @@ impl<'t> VerifiedJws<'t> {
         brake: &mut Brake,
         now: UnixTime,
     ) -> Result<Option<Self>, Braked> {
-        if jws.header().alg != alg.name() {
+        if Algorithm::from_name(&jws.header().alg) != Some(alg) {
             return Ok(None);
         }
         for key in keys.iter().filter(|key| key.fits(alg)).take(VERIFICATIONS_PER_REQUEST) {
@@ -99,18 +98,19 @@ impl Crypto for Portable {
 /// A key made ready to verify, once.
 #[derive(Debug)]
 pub struct VerifyingKey {
+    index: usize,
     kid: Option<String>,
     alg: Option<Algorithm>,
     thumbprint: Option<String>,
+    spki_der: Option<Box<[u8]>>,
     prepared: Prepared,
 }
 
 enum Prepared {
-    // `jwt-simple` has one type for each algorithm of a key; what it holds serves them all.
-    Rsa(Box<RS256PublicKey>),
-    P256(Box<ES256PublicKey>),
-    P384(Box<ES384PublicKey>),
-    Ed25519(Box<Ed25519PublicKey>),
+    Rsa(rsa::PublicKey),
+    Ec(Box<ecdsa::PublicKey>),
+    Ed25519(Box<ed25519_dalek::VerifyingKey>),
+    MlDsa(mldsa::PublicKey),
     Oct(Box<[u8]>),
 }
 
@@ -118,11 +118,29 @@ impl fmt::Debug for Prepared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Rsa(_) => "RSA",
-            Self::P256(_) => "P-256",
-            Self::P384(_) => "P-384",
+            Self::Ec(key) => key.crv().name(),
             Self::Ed25519(_) => "Ed25519",
+            Self::MlDsa(key) => key.alg().name(),
             Self::Oct(_) => "oct",
         })
+    }
+}
+
+impl Prepared {
+    fn new(material: &KeyMaterial) -> Result<Self, Cow<'static, str>> {
+        match material {
+            KeyMaterial::Rsa { n, e } => rsa::PublicKey::new(n, e)
+                .map(Self::Rsa)
+                .ok_or_else(|| "the RSA modulus or exponent is even or of a length that is not accepted".into()),
+            KeyMaterial::Ec { crv, point } => ecdsa::PublicKey::new(*crv, point)
+                .map(|key| Self::Ec(Box::new(key)))
+                .ok_or_else(|| format!("the point is not on the curve {}", crv.name()).into()),
+            KeyMaterial::Ed25519(x) => ed25519(x).map(|key| Self::Ed25519(Box::new(key))).map_err(Cow::Borrowed),
+            KeyMaterial::MlDsa { alg, public } => mldsa::PublicKey::new(*alg, public)
+                .map(Self::MlDsa)
+                .ok_or_else(|| format!("`pub` has {} bytes, which is no key of {}", public.len(), alg.name()).into()),
+            KeyMaterial::Oct(k) => Ok(Self::Oct(k.as_slice().into())),
+        }
     }
 }
 
@@ -132,29 +150,23 @@ impl VerifyingKey {
     /// # Errors
     /// Why it can verify nothing: not a point of its curve, too short, of a kind its `alg` does not fit.
     pub fn from_jwk(jwk: &Jwk) -> Result<Self, Cow<'static, str>> {
-        let prepared = match &jwk.material {
-            KeyMaterial::Rsa { n, e } => RS256PublicKey::from_components(n, e)
-                .map(|key| Prepared::Rsa(Box::new(key)))
-                .map_err(|_| "the RSA modulus is even or the exponent is not 65537"),
-            KeyMaterial::Ec { crv: Curve::P256, point } => ES256PublicKey::from_bytes(point)
-                .map(|key| Prepared::P256(Box::new(key)))
-                .map_err(|_| "the point is not on the curve P-256"),
-            KeyMaterial::Ec { crv: Curve::P384, point } => ES384PublicKey::from_bytes(point)
-                .map(|key| Prepared::P384(Box::new(key)))
-                .map_err(|_| "the point is not on the curve P-384"),
-            KeyMaterial::Ed25519(x) => Ed25519PublicKey::from_bytes(x)
-                .map(|key| Prepared::Ed25519(Box::new(key)))
-                .map_err(|_| "not a usable point of the curve Ed25519"),
-            KeyMaterial::Oct(k) => Ok(Prepared::Oct(k.as_slice().into())),
-        }?;
+        let prepared = Prepared::new(&jwk.material)?;
         let thumbprint = jwk.material.required_members().map(|json| URL_SAFE_NO_PAD.encode(Sha256::digest(json)));
-        let key = Self { kid: jwk.kid.clone(), alg: jwk.alg, thumbprint, prepared };
+        let spki_der = match &jwk.material {
+            KeyMaterial::Rsa { n, e } => Some(der::rsa_spki(n, e).into()),
+            KeyMaterial::Ec { crv, point } => Some(der::ec_spki(*crv, point).into()),
+            KeyMaterial::Ed25519(_) | KeyMaterial::MlDsa { .. } | KeyMaterial::Oct(_) => None,
+        };
+        let key = Self { index: jwk.index, kid: jwk.kid.clone(), alg: jwk.alg, thumbprint, spki_der, prepared };
         if Algorithm::ALL.into_iter().any(|alg| key.fits(alg)) {
             return Ok(key);
         }
         Err(match (&key.prepared, jwk.alg) {
+            (Prepared::Oct(k), Some(alg)) if !alg.is_symmetric() => {
+                format!("`alg` is `{}`, which does not fit a secret of {} bytes", alg.name(), k.len()).into()
+            }
             (Prepared::Oct(k), alg) => {
-                let needed = alg.and_then(hash_bytes).unwrap_or(SHA256_BYTES);
+                let needed = alg.and_then(Hash::of).unwrap_or(Hash::Sha256).bytes();
                 format!("the secret has {} bytes, at least {needed} were expected (RFC 7518 §3.2)", k.len()).into()
             }
             (prepared, Some(alg)) => {
@@ -174,17 +186,34 @@ impl VerifyingKey {
         self.thumbprint.as_deref()
     }
 
+    /// An RSA or EC key as a `SubjectPublicKeyInfo` in DER (RFC 5280 §4.1), for a host that verifies.
+    pub fn spki_der(&self) -> Option<&[u8]> {
+        self.spki_der.as_deref()
+    }
+
+    /// A signature of an EC key as an `ECDSA-Sig-Value` in DER (RFC 3279 §2.2.3), for a host that verifies. Nothing for
+    /// other keys, and for a signature of another width than the curve's or with a number that is zero.
+    pub fn ecdsa_sig_value(&self, signature: &[u8]) -> Option<Vec<u8>> {
+        match &self.prepared {
+            Prepared::Ec(key) => der::ecdsa_sig_value(key.crv(), signature),
+            _ => None,
+        }
+    }
+
     /// Whether this key may verify signatures made with `alg`: its kind, curve, length and its own `alg` all bind.
     pub fn fits(&self, alg: Algorithm) -> bool {
-        use Algorithm::{EdDsa, Es256, Es384, Hs256, Hs384, Hs512, Ps256, Ps384, Ps512, Rs256, Rs384, Rs512};
+        use Algorithm::{EdDsa, Es256, Es256k, Es384, Es512, Ps256, Ps384, Ps512, Rs256, Rs384, Rs512};
         let kind = match &self.prepared {
             Prepared::Rsa(_) => matches!(alg, Rs256 | Rs384 | Rs512 | Ps256 | Ps384 | Ps512),
-            Prepared::P256(_) => alg == Es256,
-            Prepared::P384(_) => alg == Es384,
+            Prepared::Ec(key) => match key.crv() {
+                Curve::P256 => alg == Es256,
+                Curve::P384 => alg == Es384,
+                Curve::P521 => alg == Es512,
+                Curve::Secp256k1 => alg == Es256k,
+            },
             Prepared::Ed25519(_) => alg == EdDsa,
-            Prepared::Oct(k) => {
-                matches!(alg, Hs256 | Hs384 | Hs512) && hash_bytes(alg).is_some_and(|needed| k.len() >= needed)
-            }
+            Prepared::MlDsa(key) => alg == key.alg(),
+            Prepared::Oct(k) => alg.is_symmetric() && Hash::of(alg).is_some_and(|hash| k.len() >= hash.bytes()),
         };
         kind && self.alg.is_none_or(|own| own == alg)
     }
@@ -192,9 +221,13 @@ impl VerifyingKey {
     /// What a verification with this key costs the gate.
     pub const fn cost(&self) -> Cost {
         match &self.prepared {
-            Prepared::Rsa(_) | Prepared::Ed25519(_) | Prepared::Oct(_) => Cost::Light,
-            Prepared::P256(_) => Cost::Medium,
-            Prepared::P384(_) => Cost::Heavy,
+            Prepared::Ed25519(_) | Prepared::Oct(_) => Cost::Light,
+            Prepared::Rsa(key) if key.modulus_bytes() <= LIGHT_RSA_BYTES => Cost::Light,
+            Prepared::Rsa(_) | Prepared::MlDsa(_) => Cost::Medium,
+            Prepared::Ec(key) => match key.crv() {
+                Curve::P256 | Curve::Secp256k1 => Cost::Medium,
+                Curve::P384 | Curve::P521 => Cost::Heavy,
+            },
         }
     }
 
@@ -203,23 +236,19 @@ impl VerifyingKey {
         if !self.fits(alg) {
             return false;
         }
-        match &self.prepared {
-            Prepared::Rsa(key) => verify_rsa(key, alg, message, signature).unwrap_or(false),
-            Prepared::P256(key) => p256::ecdsa::Signature::from_slice(signature)
-                .is_ok_and(|signature| key.public_key().as_ref().verify(message, &signature).is_ok()),
-            Prepared::P384(key) => p384::ecdsa::Signature::from_slice(signature)
-                .is_ok_and(|signature| key.public_key().as_ref().verify(message, &signature).is_ok()),
-            Prepared::Ed25519(key) => ed25519_compact::Signature::from_slice(signature)
-                .is_ok_and(|signature| key.public_key().as_ref().verify(message, &signature).is_ok()),
-            Prepared::Oct(k) => {
-                let tag = match alg {
-                    Algorithm::Hs256 => HS256Key::from_bytes(k).authentication_tag(message),
-                    Algorithm::Hs384 => HS384Key::from_bytes(k).authentication_tag(message),
-                    Algorithm::Hs512 => HS512Key::from_bytes(k).authentication_tag(message),
-                    _ => return false,
-                };
-                tag.ct_eq(signature).into()
+        match (&self.prepared, Hash::of(alg)) {
+            (Prepared::Rsa(key), Some(hash)) if matches!(alg, Algorithm::Ps256 | Algorithm::Ps384 | Algorithm::Ps512) => {
+                key.verify_pss(hash, message, signature)
             }
+            (Prepared::Rsa(key), Some(hash)) => key.verify_pkcs1(hash, message, signature),
+            (Prepared::Oct(k), Some(hash)) => hash.is_hmac(k, message, signature),
+            (Prepared::Ec(key), _) => key.verify(message, signature),
+            // RFC 8032 §5.1.7 without the cofactor: `S` is below the order, and `R` is compared as it was sent, so that
+            // only its canonical form passes.
+            (Prepared::Ed25519(key), _) => ed25519_dalek::Signature::from_slice(signature)
+                .is_ok_and(|signature| key.verify(message, &signature).is_ok()),
+            (Prepared::MlDsa(key), _) => key.verify(message, signature),
+            (Prepared::Rsa(_) | Prepared::Oct(_), None) => false,
         }
     }
 }
@@ -229,7 +258,8 @@ impl VerifyingKey {
 pub struct KeySet {
     id: u64,
     keys: Vec<VerifyingKey>,
-    skipped: Vec<SkippedKey>,
+    skipped: Vec<KeyNote>,
+    warnings: Vec<KeyNote>,
 }
 
 impl KeySet {
@@ -238,16 +268,28 @@ impl KeySet {
     /// # Errors
     /// If the document as a whole is no JWK Set. A set without a usable key is no error here.
     pub fn parse(document: &[u8], max_keys: usize) -> Result<Self, JwkSetError> {
-        let JwkSet { keys: jwks, mut skipped } = JwkSet::parse(document, max_keys)?;
+        let JwkSet { keys: jwks, mut skipped, warnings } = JwkSet::parse(document, max_keys)?;
         let mut keys = Vec::with_capacity(jwks.len());
         for jwk in jwks {
             match VerifyingKey::from_jwk(&jwk) {
                 Ok(key) => keys.push(key),
-                Err(why) => skipped.push(SkippedKey { index: jwk.index, kid: jwk.kid, why }),
+                Err(why) => skipped.push(KeyNote { index: jwk.index, kid: jwk.kid, why }),
             }
         }
         skipped.sort_by_key(|key| key.index);
-        Ok(Self { id: first_bytes(document), keys, skipped })
+        Ok(Self { id: first_bytes(document), keys, skipped, warnings })
+    }
+
+    /// Makes each public key in a list of PEM ready.
+    ///
+    /// # Errors
+    /// Which is none, counted from zero, and why.
+    pub fn from_pem(list: &[String]) -> Result<Self, (usize, Cow<'static, str>)> {
+        let key = |(index, pem): (usize, &String)| {
+            Jwk::from_pem(index, pem).and_then(|jwk| VerifyingKey::from_jwk(&jwk)).map_err(|why| (index, why))
+        };
+        let keys = list.iter().enumerate().map(key).collect::<Result<_, _>>()?;
+        Ok(Self { id: first_bytes(list.concat().as_bytes()), keys, ..Self::default() })
     }
 
     /// Names the set: the first 8 bytes of the SHA-256 of its document. Another document, another set.
@@ -261,8 +303,23 @@ impl KeySet {
     }
 
     /// The keys that do not, with the reason.
-    pub fn skipped(&self) -> &[SkippedKey] {
+    pub fn skipped(&self) -> &[KeyNote] {
         &self.skipped
+    }
+
+    /// What is wrong with keys that does not keep them from being used.
+    pub fn warnings(&self) -> &[KeyNote] {
+        &self.warnings
+    }
+
+    /// The shared secrets in the set, which are to be warned of where the set can be fetched.
+    pub fn secrets(&self) -> impl Iterator<Item = KeyNote> {
+        let secrets = self.keys.iter().filter(|key| matches!(key.prepared, Prepared::Oct(_)));
+        secrets.map(|key| KeyNote {
+            index: key.index,
+            kid: key.kid.clone(),
+            why: "a shared secret in a set that can be fetched: who fetches it can sign".into(),
+        })
     }
 
     /// The keys that may verify a token of this `kid` and `alg`.
@@ -314,6 +371,9 @@ pub enum NoCandidate {
     Unusable(Cow<'static, str>),
 }
 
+/// Longest RSA modulus that is cheap to verify with: twice the length costs four times as much.
+const LIGHT_RSA_BYTES: usize = 512;
+
 /// The first 8 bytes of a token's SHA-256, in hexadecimal: its name in logs where it has no `jti`.
 pub fn digest(compact: &[u8]) -> String {
     format!("{:016x}", first_bytes(compact))
@@ -323,30 +383,18 @@ fn first_bytes(document: &[u8]) -> u64 {
     Sha256::digest(document).iter().take(8).fold(0, |id, byte| id << 8 | u64::from(*byte))
 }
 
-fn verify_rsa(key: &RS256PublicKey, alg: Algorithm, message: &[u8], signature: &[u8]) -> Option<bool> {
-    let (hash, padding) = match alg {
-        Algorithm::Rs256 => (MessageDigest::sha256(), Padding::PKCS1),
-        Algorithm::Rs384 => (MessageDigest::sha384(), Padding::PKCS1),
-        Algorithm::Rs512 => (MessageDigest::sha512(), Padding::PKCS1),
-        Algorithm::Ps256 => (MessageDigest::sha256(), Padding::PKCS1_PSS),
-        Algorithm::Ps384 => (MessageDigest::sha384(), Padding::PKCS1_PSS),
-        Algorithm::Ps512 => (MessageDigest::sha512(), Padding::PKCS1_PSS),
-        _ => return None,
-    };
-    let key = PKey::from_rsa(key.public_key().as_ref().clone()).ok()?;
-    let mut verifier = Verifier::new(hash, &key).ok()?;
-    verifier.set_rsa_padding(padding).ok()?;
-    verifier.update(message).ok()?;
-    verifier.verify(signature).ok()
-}
-
-const SHA256_BYTES: usize = 32;
-
-const fn hash_bytes(alg: Algorithm) -> Option<usize> {
-    match alg {
-        Algorithm::Hs256 => Some(SHA256_BYTES),
-        Algorithm::Hs384 => Some(48),
-        Algorithm::Hs512 => Some(64),
-        _ => None,
+/// An Ed25519 key (RFC 8032 §5.1.3).
+///
+/// # Errors
+/// Why not.
+fn ed25519(x: &[u8; 32]) -> Result<ed25519_dalek::VerifyingKey, &'static str> {
+    let key = ed25519_dalek::VerifyingKey::from_bytes(x).map_err(|_| "`x` is not a point of the curve Ed25519")?;
+    if key.to_edwards().compress().as_bytes() != x {
+        return Err("`x` is not the canonical form of its point (RFC 8032 §5.1.3)");
     }
+    // With such a key, one signature would be good for many messages.
+    if key.is_weak() {
+        return Err("`x` is a point of small order");
+    }
+    Ok(key)
 }

@@ -1,14 +1,19 @@
-//! The files of `envoy/` in real Envoys, asked what `README.md` and `envoy/README.md` tell a person to type: what is
-//! documented is what is tested. The documents are read from top to bottom, as a person does it: a line
-//! `GATE=<file> docker compose … up` starts the gate with another file.
+//! The files of `envoy/` in Envoys of this machine, asked what `README.md` and `envoy/README.md` tell a person to type:
+//! what is documented is what is tested. The documents are read from top to bottom, as a person does it: a line
+//! `GATE=<file> docker compose … up` starts the gate with another file. What needs a token minted on the spot, or a
+//! Docker engine, is run by `tests/compose.rs`.
+
+mod documents;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::thread;
 use std::time::Duration;
 
+use claimgate_playground::{issuer, serve, upstream};
 use claimgate_testbed::{envoy_binary, eventually, plugin};
 use regex::Regex;
 use serde_json::{Value, json};
@@ -16,6 +21,8 @@ use tempfile::TempDir;
 use ureq::Agent;
 use ureq::config::AutoHeaderValue;
 use ureq::http;
+
+use documents::{Answer, read, steps};
 
 #[test]
 fn the_front_page_tells_the_truth() {
@@ -43,43 +50,37 @@ fn both_filters_of_the_example_have_the_same_configuration() {
     assert_eq!(native, filter(1)["config"]["configuration"]["value"]);
 }
 
-/// Sends every request of a document and compares each answer with what the document says. Returns the files of
+/// Sends the requests of a document and compares each answer with what the document says. Returns the files of
 /// `envoy/` that were asked.
 fn check(document: &str) -> Vec<String> {
     let mut bench = Bench::start();
     let (mut wrong, mut asked) = (Vec::new(), 0_usize);
     for step in steps(&read(document)) {
-        match step {
-            Step::Use(file) => bench.use_gate(&file),
-            Step::Ask(line, curl, expected) => {
-                asked = asked.saturating_add(expected.len());
-                let answers: Vec<Answer> = expected.iter().map(|(port, _)| bench.ask(&curl, *port)).collect();
-                for ((_, expected), answer) in expected.iter().zip(&answers) {
-                    if let Some(why) = expected.differs(answer) {
-                        wrong.push(format!("{document}:{line}: {curl:?}\n{why}\n{answer:#?}"));
-                    }
-                }
-                // Where a request goes through two filters, it reaches the upstream in the same form.
-                if let [one, other] = answers.as_slice()
-                    && one.status == 200
-                    && one.body != other.body
-                {
-                    wrong.push(format!("{document}:{line}: {curl:?}\n{one:#?}\n{other:#?}"));
-                }
+        if step.command.contains("docker compose") && step.command.contains(" up") {
+            let file = step.command.split("GATE=").nth(1).and_then(|rest| rest.split(' ').next());
+            bench.use_gate(file.unwrap_or("envoy.yaml"));
+            continue;
+        }
+        let Some(curl) = Curl::parse(&step.command) else { continue };
+        asked = asked.saturating_add(step.expected.len());
+        let answer = |port: Option<u16>| bench.ask(&curl, port.or(curl.port).expect("a port"));
+        let answers: Vec<Answer> = step.expected.iter().map(|(port, _)| answer(*port)).collect();
+        for ((_, expected), answer) in step.expected.iter().zip(&answers) {
+            if let Some(why) = expected.differs(answer) {
+                wrong.push(format!("{document}:{}: {}\n{why}\n{answer:#?}", step.line, step.command));
             }
+        }
+        // Where a request goes through two filters, it reaches the upstream in the same form.
+        if let [one, other] = answers.as_slice()
+            && one.status == 200
+            && one.body != other.body
+        {
+            wrong.push(format!("{document}:{}: {}\n{one:#?}\n{other:#?}", step.line, step.command));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
     assert!(asked >= 4, "{document} holds {asked} requests only: is it read rightly?");
     bench.gates.into_keys().collect()
-}
-
-/// What a document tells a person to do.
-enum Step {
-    /// To run the gate with this file.
-    Use(String),
-    /// To send a request, in this line, to these ports, with these answers.
-    Ask(usize, Curl, Vec<(u16, Expected)>),
 }
 
 /// A `curl` command.
@@ -91,95 +92,41 @@ struct Curl {
     /// Path and query.
     target: String,
     headers: Vec<(String, String)>,
-    /// `-i`: the answer's status and headers are shown.
-    with_headers: bool,
-}
-
-/// What a document says of an answer.
-#[derive(Debug)]
-enum Expected {
-    /// All that `curl` prints. Headers that come with every answer may be left out.
-    Printed(String, bool),
-    /// The status and one thing more: the gate's reason, the text of `jwt_authn`, or a line of the upstream's echo.
-    Summary(u16, Option<String>),
-}
-
-#[derive(Debug)]
-struct Answer {
-    status: u16,
-    headers: BTreeMap<String, String>,
-    body: String,
-}
-
-fn steps(document: &str) -> Vec<Step> {
-    let mut steps = Vec::new();
-    let mut lines = document.lines().enumerate().map(|(i, line)| (i.saturating_add(1), line)).peekable();
-    let mut fenced = false;
-    while let Some((number, line)) = lines.next() {
-        if line.starts_with("```") {
-            fenced = !fenced;
-        } else if fenced && line.contains("docker compose") && line.contains(" up") {
-            let file = line.split("GATE=").nth(1).and_then(|rest| rest.split(' ').next());
-            steps.push(Step::Use(file.unwrap_or("envoy.yaml").to_owned()));
-        } else if let (true, Some(command)) = (fenced, line.strip_prefix("$ curl ")) {
-            let curl = Curl::parse(command);
-            let mut printed = Vec::new();
-            while let Some((_, line)) = lines.next_if(|(_, line)| !line.starts_with("```") && !line.starts_with("$ ")) {
-                printed.push(line);
-            }
-            let expected = Expected::Printed(printed.join("\n"), curl.with_headers);
-            let port = curl.port.expect("a port");
-            steps.push(Step::Ask(number, curl, vec![(port, expected)]));
-        } else if let (true, Some(command)) = (fenced, line.strip_prefix("curl ")) {
-            let (command, comment) = command.rsplit_once(" # ").expect("a comment that says what comes of it");
-            let curl = Curl::parse(command);
-            let port = curl.port.expect("a port");
-            steps.push(Step::Ask(number, curl, vec![(port, Expected::summary(comment))]));
-        } else if let (false, Some(row)) = (fenced, line.strip_prefix("| `curl ")) {
-            let (command, cells) = row.split_once("` | ").expect("a cell with an answer");
-            let cells: Vec<&str> = cells.trim_end_matches('|').split(" | ").collect();
-            let curl = Curl::parse(command);
-            let ports = curl.port.map_or_else(|| TWO_PORTS.to_vec(), |port| vec![port]);
-            assert_eq!(ports.len(), cells.len(), "line {number}: an answer for each port");
-            let expected = cells.iter().map(|cell| Expected::summary(cell));
-            steps.push(Step::Ask(number, curl, ports.into_iter().zip(expected).collect()));
-        }
-    }
-    steps
 }
 
 impl Curl {
-    /// Reads what stands behind `curl`, and the files named in it.
-    fn parse(command: &str) -> Self {
+    /// Reads a request to the gate and the files named in it; `None` for any other command.
+    fn parse(command: &str) -> Option<Self> {
+        let words = words(command.strip_prefix("curl ")?)?;
+        let mut words = words.into_iter();
         let mut curl = Self { method: "GET".to_owned(), ..Self::default() };
-        let mut words = words(command).into_iter();
         while let Some(word) = words.next() {
-            let mut argument = || words.next().expect("an option's argument");
             match word.as_str() {
-                "-i" => curl.with_headers = true,
-                "-X" => curl.method = argument(),
+                "-i" | "-s" => {}
+                "-X" => curl.method = words.next()?,
                 "-H" => {
-                    let header = argument();
+                    let header = words.next()?;
                     let (name, value) = header.split_once(": ").expect("a header");
                     curl.headers.push((name.to_owned(), value.to_owned()));
                 }
                 url => {
-                    let rest =
-                        url.strip_prefix("http://127.0.0.1:").unwrap_or_else(|| panic!("`{url}`: what is that?"));
-                    let (port, path) = rest.split_once('/').expect("a path");
+                    let (port, path) = url.strip_prefix("http://127.0.0.1:")?.split_once('/')?;
                     curl.port = (port != "$PORT").then(|| port.parse().expect("a port"));
                     curl.target = format!("/{path}");
                 }
             }
         }
-        curl
+        (curl.port.is_none_or(|port| port == GATE)).then_some(curl)
     }
 }
 
-/// The words of a shell command: double quotes, and `$(cat FILE)`.
-fn words(command: &str) -> Vec<String> {
+/// The words of a shell command: double quotes, `$(cat FILE)` and `$PORT`. `None` if it has more than that.
+fn words(command: &str) -> Option<Vec<String>> {
     let cat = Regex::new(r"\$\(cat ([^)]*)\)").expect("an expression");
     let command = cat.replace_all(command, |found: &regex::Captures<'_>| read(&found[1]).trim_end().to_owned());
+    if command.replace("$PORT", "").contains(['$', '|', '\'']) {
+        return None;
+    }
     let (mut words, mut quoted) = (vec![String::new()], false);
     for c in command.chars() {
         match c {
@@ -189,78 +136,33 @@ fn words(command: &str) -> Vec<String> {
         }
     }
     words.retain(|word| !word.is_empty());
-    words
-}
-
-impl Expected {
-    /// `401`, or `401, header_missing`, or `401: what is no part of the answer`.
-    fn summary(text: &str) -> Self {
-        let text = text.trim().replace('`', "");
-        let text =
-            text.split_once(": ").filter(|(status, _)| status.len() == 3).map_or(text.as_str(), |(status, _)| status);
-        let (status, rest) = text.split_once(", ").map_or((text, None), |(status, rest)| (status, Some(rest)));
-        Self::Summary(status.parse().expect("a status"), rest.map(str::to_owned))
-    }
-
-    fn differs(&self, answer: &Answer) -> Option<String> {
-        match self {
-            Self::Printed(printed, false) => {
-                (steady(printed) != steady(&answer.body)).then(|| format!("expected {printed}"))
-            }
-            Self::Printed(printed, true) => {
-                let (head, body) = printed.split_once("\n\n").expect("headers and a body");
-                let mut lines = head.lines();
-                let status = lines.next().and_then(|line| line.split(' ').nth(1));
-                let header = |line: &str| {
-                    let (name, value) = line.split_once(": ").expect("a header");
-                    answer.headers.get(name).is_some_and(|found| steady(found) == steady(value))
-                };
-                let absent: Vec<&str> = lines.filter(|line| !header(line)).collect();
-                let same = status == Some(answer.status.to_string().as_str())
-                    && absent.is_empty()
-                    && steady(body) == steady(&answer.body);
-                (!same).then(|| format!("expected {printed}\nnot found: {absent:?}"))
-            }
-            Self::Summary(status, more) => {
-                let body = serde_json::from_str(&answer.body).unwrap_or(Value::Null);
-                let same = match more.as_deref().map(|more| (more, more.split_once(": "))) {
-                    None => true,
-                    Some((_, Some((name, value)))) => {
-                        body.get(name) == Some(&if value == "null" { Value::Null } else { value.into() })
-                    }
-                    Some((text, None)) => body["reason"] == text || answer.body == text,
-                };
-                (answer.status != *status || !same).then(|| format!("expected {status} {more:?}"))
-            }
-        }
-    }
-}
-
-/// The time since a token expired is another at each reading.
-fn steady(text: &str) -> String {
-    let elapsed = Regex::new("[0-9]+ s ago").expect("an expression");
-    elapsed.replace_all(text.trim(), "some time ago").into_owned()
+    Some(words)
 }
 
 /// The issuer and the upstream of the examples, and gates as they are asked for.
 struct Bench {
-    issuer: Envoy,
-    upstream: Envoy,
+    /// The ports of this machine by the names that the files use.
+    known: BTreeMap<&'static str, u16>,
     gates: BTreeMap<String, Envoy>,
     used: String,
 }
 
 impl Bench {
     fn start() -> Self {
-        let nobody = BTreeMap::new();
-        let (issuer, upstream) = (Envoy::start("issuer.yaml", &nobody), Envoy::start("upstream.yaml", &nobody));
-        Self { issuer, upstream, gates: BTreeMap::new(), used: String::new() }
+        let issuer = issuer(None, Some(read("envoy/tokens/jwks.json").as_bytes())).expect("a JWK Set");
+        let serve = |router| {
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+            let port = listener.local_addr().expect("an address").port();
+            thread::spawn(move || serve(listener, router));
+            port
+        };
+        let known = BTreeMap::from([("issuer", serve(issuer)), ("upstream", serve(upstream()))]);
+        Self { known, gates: BTreeMap::new(), used: String::new() }
     }
 
     fn use_gate(&mut self, file: &str) {
-        let known = BTreeMap::from([("issuer", self.issuer.port(8080)), ("upstream", self.upstream.port(8080))]);
         if !self.gates.contains_key(file) {
-            self.gates.insert(file.to_owned(), Envoy::start(file, &known));
+            self.gates.insert(file.to_owned(), Envoy::start(file, &self.known));
         }
         file.clone_into(&mut self.used);
     }
@@ -402,17 +304,12 @@ fn send(request: http::request::Builder) -> Result<Answer, ureq::Error> {
     })
 }
 
-fn read(path: impl AsRef<Path>) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
-    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
-}
-
 fn yaml(path: impl AsRef<Path>) -> Value {
     serde_saphyr::from_str(&read(path.as_ref())).unwrap_or_else(|error| panic!("{}: {error}", path.as_ref().display()))
 }
 
 /// Where the gate's files have the plugin.
 const PLUGIN: &str = "/etc/envoy/claimgate.wasm";
-/// Where `jwt_authn.yaml` has Envoy's own filter, and where the gate: in the order of the table's columns.
-const TWO_PORTS: [u16; 2] = [10001, 10000];
+/// Where the files have the gate.
+const GATE: u16 = 10000;
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::raw::{RawJwksHttp, RawLocalJwks, RawProvider, RawRemoteJwks};
+use super::raw::{RawJwksHttp, RawLocalJwks, RawPem, RawProvider, RawRemoteJwks};
 use super::{ConfigError, Result, duration, size};
 use crate::keystore::{Address, Discovery, Remote, Source};
 use crate::limits::{
@@ -45,17 +45,19 @@ pub(super) fn source(path: &str, raw: &RawProvider) -> Result<Source> {
 }
 
 fn local_source(path: &str, raw: &RawLocalJwks) -> Result<KeySet> {
-    let (name, document) = match (&raw.inline_string, &raw.inline_bytes, &raw.inline) {
-        (Some(text), None, None) => ("inline_string", text.clone().into_bytes()),
-        (None, Some(base64), None) => {
+    let (name, document) = match (&raw.inline_string, &raw.inline_bytes, &raw.inline, &raw.pem) {
+        (None, None, None, Some(pem)) => return pem_source(&format!("{path}.pem"), pem),
+        (Some(text), None, None, None) => ("inline_string", text.clone().into_bytes()),
+        (None, Some(base64), None, None) => {
             let document = STANDARD.decode(base64).map_err(|_| {
                 ConfigError::new(format!("{path}.inline_bytes"), "not base64, as proto-JSON writes bytes")
             })?;
             ("inline_bytes", document)
         }
-        (None, None, Some(members)) => ("inline", serde_json::Value::Object(members.clone()).to_string().into_bytes()),
+        (None, None, Some(members), None) => ("inline", serde_json::Value::Object(members.clone()).to_string().into_bytes()),
         _ => {
-            return Err(ConfigError::new(path, "one of `inline`, `inline_string` and `inline_bytes` was expected"));
+            let message = "one of `inline`, `inline_string`, `inline_bytes` and `pem` was expected";
+            return Err(ConfigError::new(path, message));
         }
     };
     let path = format!("{path}.{name}");
@@ -68,6 +70,20 @@ fn local_source(path: &str, raw: &RawLocalJwks) -> Result<KeySet> {
         return Err(ConfigError::new(path, format!("no usable key, at least one was expected: {reasons}")));
     }
     Ok(set)
+}
+
+fn pem_source(path: &str, raw: &RawPem) -> Result<KeySet> {
+    let (one, list) = match raw {
+        RawPem::One(pem) => (true, std::slice::from_ref(pem)),
+        RawPem::Several(list) => (false, list.as_slice()),
+    };
+    if list.is_empty() || list.len() > JWKS_KEYS_CEILING {
+        let message = format!("{} keys, 1 to {JWKS_KEYS_CEILING} were expected", list.len());
+        return Err(ConfigError::new(path, message));
+    }
+    KeySet::from_pem(list).map_err(|(index, why)| {
+        ConfigError::new(if one { path.to_owned() } else { format!("{path}[{index}]") }, why.into_owned())
+    })
 }
 
 fn remote_source(path: &str, raw: &RawRemoteJwks, discovery: Option<Discovery>) -> Result<Remote> {

@@ -291,6 +291,20 @@ pub struct RawLocalJwks {
     pub inline_bytes: Option<String>,
     /// The JWK Set, as a JSON object.
     pub inline: Option<Map<String, Value>>,
+    /// Public keys in PEM, one or a list of them: `PUBLIC KEY`, `RSA PUBLIC KEY` or `CERTIFICATE`. They have no `kid`. Of
+    /// a certificate only the key is used: neither its validity nor who signed it is judged.
+    pub pem: Option<RawPem>,
+}
+
+/// Public keys in PEM.
+#[derive(Debug, Deserialize)]
+#[cfg_attr(not(target_family = "wasm"), derive(JsonSchema))]
+#[serde(untagged, expecting = "a public key in PEM, or a list of them")]
+pub enum RawPem {
+    /// One.
+    One(String),
+    /// Several.
+    Several(Vec<String>),
 }
 
 /// A header that may hold the token.
@@ -688,9 +702,6 @@ const UNSUPPORTED: [(&str, &str); 7] = [
     ("retriable_status_codes", "the gate tries again after any failure"),
 ];
 
-/// Fields that the documentation promises and this version does not have yet.
-const NOT_YET: [&str; 1] = ["pem"];
-
 /// Turns the deserializer's words into ours, with the cure.
 fn explain(path: String, message: &str) -> ConfigError {
     // A string of the wrong type may be a secret in the wrong place: its kind is said and not the string.
@@ -705,8 +716,6 @@ fn explain(path: String, message: &str) -> ConfigError {
     };
     let message = if let Some((_, why)) = IMPOSSIBLE.iter().chain(&UNSUPPORTED).find(|(name, _)| *name == field) {
         format!("`{field}` is not available here: {why}")
-    } else if NOT_YET.contains(&field) {
-        format!("`{field}` is not supported by this version")
     } else {
         format!("unknown field `{field}`, {}", expected(field, quoted))
     };

@@ -6,6 +6,7 @@ mod cache;
 mod claims;
 mod config;
 mod decide;
+mod keys;
 mod keystore;
 mod keystore_driver;
 mod lines;
