@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anstyle::{AnsiColor, Style};
-use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
 use claimgate::UnixTime;
+use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
 
 mod check;
 mod contract;
@@ -17,8 +17,7 @@ mod keys;
 mod mint;
 mod schema;
 
-const EXIT_STATUS: &str =
-    "Exit status: 0 allowed, or all well; 1 rejected, or something found; 2 could not tell (bad arguments, a file that \
+const EXIT_STATUS: &str = "Exit status: 0 allowed, or all well; 1 rejected, or something found; 2 could not tell (bad arguments, a file that \
      cannot be read, a bad configuration).";
 
 /// A JWT gate for Envoy, Istio and NGINX: the same decisions, on the command line
@@ -159,9 +158,7 @@ fn moment(text: &str, now: UnixTime) -> Result<UnixTime, Trouble> {
     let seconds = match (relative(text, now), text.parse::<u64>()) {
         (Some(seconds), _) => u64::try_from(seconds).ok(),
         (None, Ok(seconds)) => Some(seconds),
-        (None, Err(_)) => {
-            text.parse::<jiff::Timestamp>().ok().and_then(|time| u64::try_from(time.as_second()).ok())
-        }
+        (None, Err(_)) => text.parse::<jiff::Timestamp>().ok().and_then(|time| u64::try_from(time.as_second()).ok()),
     };
     seconds.map(UnixTime::from_secs).ok_or_else(|| {
         format!("`{text}`: seconds since 1970, a time such as 2026-01-02T03:04:05Z or now+5m was expected")

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::brake::Rates;
 use crate::extract::{HeaderPlace, Places, Prefix};
-use crate::jws::Algorithm;
+use crate::jws::{Algorithm, media_type};
 use crate::keystore::{IssuerId, Source};
 use crate::limits::{
     CLAIM_RULE_VALUES, CLOCK_SKEW, CLOCK_SKEW_CEILING, CONFIG_ENTRIES, DURATION_CEILING, HEAVY_VERIFICATIONS,
@@ -455,15 +455,6 @@ impl Provider {
     /// Whether a token of this `typ` is accepted (RFC 7515 §4.1.9).
     pub fn accepts_type(&self, typ: Option<&str>) -> bool {
         self.token_types.is_empty() || typ.is_some_and(|typ| self.token_types.contains(&media_type(typ)))
-    }
-}
-
-/// A media type as RFC 7515 §4.1.9 compares it: without regard to case, and `application/` may be left out.
-fn media_type(typ: &str) -> String {
-    let typ = typ.to_ascii_lowercase();
-    match typ.strip_prefix("application/") {
-        Some(rest) if !rest.contains('/') => rest.to_owned(),
-        _ => typ,
     }
 }
 

@@ -5,7 +5,6 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
-
 use crate::brake::{Brake, Braked, Cost};
 use crate::claims::{ClaimsSet, Unverified, Verified};
 use crate::config::{Config, Mode, Preflight, Provider, Requirement, TokenRequirement};

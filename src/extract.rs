@@ -161,7 +161,7 @@ fn in_header<'r>(request: &'r Request, name: &str, places: &[HeaderPlace]) -> Re
     let prefixes = || places.iter().filter(|place| place.name == name).map(|place| &place.prefix);
     // Envoy joins several `Authorization` lines with a comma, other hosts keep them apart. No token holds a comma.
     let (mut count, mut token) = (0_usize, None);
-    for piece in values(request, name).flat_map(|line| line.split(|&b| b == b',')).map(trim) {
+    for piece in request.values(name).flat_map(|line| line.split(|&b| b == b',')).map(trim) {
         count = count.saturating_add(1);
         token = token.or_else(|| prefixes().find_map(|prefix| prefix.strip(piece)).filter(|token| !token.is_empty()));
     }
@@ -174,11 +174,6 @@ fn in_header<'r>(request: &'r Request, name: &str, places: &[HeaderPlace]) -> Re
         Some(token) => Ok(Some(Found { token: token.into(), place: Place::Header(name.to_owned()) })),
         None => Ok(None),
     }
-}
-
-/// The values of a header, whose name need not live as long as they do.
-fn values<'r>(request: &'r Request, name: &str) -> impl Iterator<Item = &'r [u8]> {
-    request.headers().filter(move |(found, _)| *found == name).map(|(_, value)| value)
 }
 
 impl Prefix {

@@ -1,6 +1,7 @@
 //! The adapter to proxy-wasm hosts: it moves bytes in, applies effects, parks and wakes. It looks at no token.
 
 mod foreign;
+mod header_map;
 mod host;
 mod local_reply;
 mod metrics;
@@ -102,9 +103,10 @@ impl Verdict {
 
 impl Gate {
     fn new(config: Config, sources: Vec<Source>, now: UnixTime) -> Self {
+        let state = State::new(KeyStore::new(sources, random(), now), &config, now);
         Self {
             config,
-            state: State::new(KeyStore::new(sources, random(), now), &config, now),
+            state,
             parking: Parking::default(),
             log_gate: LogGate::default(),
             host: None,

@@ -132,6 +132,9 @@ impl<'t> UnverifiedJws<'t> {
         };
         let dots = (header.len(), header.len().saturating_add(1).saturating_add(payload.len()));
         let header = object("header", &decode("header", header)?)?;
+        if text(&header, "cty")?.is_some_and(|cty| media_type(&cty) == "jwt") {
+            return Err(malformed("`cty` says that the payload is a JWT itself, a claims set was expected"));
+        }
         let octets = decode("payload", payload)?;
         let payload = object("payload", &octets)?;
         let signature = decode("signature", signature)?;
@@ -201,6 +204,15 @@ impl JoseHeader {
     }
 }
 
+/// A media type as RFC 7515 §4.1.9 and §4.1.10 compare it: without regard to case, and `application/` may be left out.
+pub fn media_type(name: &str) -> String {
+    let name = name.to_ascii_lowercase();
+    match name.strip_prefix("application/") {
+        Some(rest) if !rest.contains('/') => rest.to_owned(),
+        _ => name,
+    }
+}
+
 fn text(members: &Map<String, Value>, name: &'static str) -> Result<Option<String>, Violation> {
     match members.get(name) {
         None => Ok(None),
@@ -262,6 +274,18 @@ mod tests {
         assert_eq!(jws.encoded_payload(), encode(r#"{"sub":"a"}"#).as_bytes());
         assert!(token.as_bytes().starts_with(jws.signing_input()));
         assert_eq!(jws.signing_input().len(), token.len() - ".".len() - encode("sig").len());
+    }
+
+    #[test]
+    fn a_token_in_a_token_is_none() {
+        let token = |cty: &str| format!("{}.{}.", encode(&format!(r#"{{"alg":"RS256","cty":{cty}}}"#)), encode("{}"));
+        for nested in [r#""JWT""#, r#""jwt""#, r#""application/JWT""#] {
+            refused(&token(nested), "the payload is a JWT itself");
+        }
+        refused(&token("1"), "`cty` in the header is a number");
+        for other in [r#""json""#, r#""x/jwt""#, r#""application/a/jwt""#, r#""""#] {
+            assert!(UnverifiedJws::parse(token(other).into_bytes()).is_ok(), "{other}");
+        }
     }
 
     #[test]

@@ -317,6 +317,9 @@ struct InFlight {
     /// Nothing: another worker fetches.
     id: Option<FetchId>,
     deadline: UnixTime,
+    /// How many of the wanted `kid`s were wanted before it began. It says nothing of the others: the issuer may have
+    /// rotated since.
+    asked_for: usize,
 }
 
 /// Pseudo-random numbers for jitter; nothing secret depends on them (SplitMix64).
@@ -424,7 +427,8 @@ impl KeyStore {
             Some(fetched) if !is_metadata => fetched.validators.conditions(),
             _ => Vec::new(),
         };
-        entry.in_flight = Some(InFlight { id: Some(id), deadline: now.after(remote.timeout).after(FETCH_GRACE) });
+        let deadline = now.after(remote.timeout).after(FETCH_GRACE);
+        entry.in_flight = Some(InFlight { id: Some(id), deadline, asked_for: entry.wanted.len() });
         Some(Fetch { id, issuer: IssuerId(index), address, headers, timeout: remote.timeout })
     }
 
@@ -601,7 +605,7 @@ impl Entry {
         random: &mut Random,
         now: UnixTime,
     ) -> Vec<Event> {
-        self.in_flight = None;
+        let asked_for = self.in_flight.take().map_or(0, |fetch| fetch.asked_for);
         let Source::Remote(remote) = &self.source else { return Vec::new() };
         let retry_after = http::retry_after(&response, now);
         if let Some(discovery) = remote.discovery.as_ref().filter(|_| self.discovered.is_none()) {
@@ -624,14 +628,14 @@ impl Entry {
             fetched.at = now;
             fetched.fresh_for = fresh_for;
             fetched.validators.renew(validators);
-            self.settle(random, now);
+            self.settle(asked_for, random, now);
             return vec![Event::Unchanged { issuer }];
         }
         match read(remote, response) {
             Ok((set, body)) => {
                 let events = changes(issuer, self.fetched.as_ref().map(|fetched| &fetched.set), &set);
                 self.fetched = Some(Fetched { set, body, at: now, fresh_for, validators });
-                self.settle(random, now);
+                self.settle(asked_for, random, now);
                 events
             }
             Err(why) => self.fail(issuer, why, retry_after, random, now),
@@ -639,7 +643,7 @@ impl Entry {
     }
 
     /// The issuer has answered.
-    fn settle(&mut self, random: &mut Random, now: UnixTime) {
+    fn settle(&mut self, asked_for: usize, random: &mut Random, now: UnixTime) {
         self.failures = 0;
         self.failing_since = None;
         self.last_error = None;
@@ -650,15 +654,24 @@ impl Entry {
         // 80 % of the lifetime, give or take 10 %: workers and gates that started together drift apart.
         let (least, most) = (fetched.fresh_for.mul_f64(0.7), fetched.fresh_for.mul_f64(0.9));
         self.next_attempt = now.after(random.between(least, most));
-        self.settle_wanted(now);
+        self.settle_wanted(asked_for, now);
     }
 
-    /// What was wanted and is not in the set is not asked for again so soon.
-    fn settle_wanted(&mut self, now: UnixTime) {
+    /// What the fetch was made for and is not in the set is not asked for again so soon. What was wanted since then is
+    /// asked for again at once, if the budget allows.
+    fn settle_wanted(&mut self, asked_for: usize, now: UnixTime) {
+        let Some(interval) = self.remote().map(|remote| remote.min_refetch_interval) else { return };
         let Some(fetched) = &self.fetched else { return };
         self.unknown.retain(|(_, until)| now < *until);
-        for kid in std::mem::take(&mut self.wanted) {
+        let may_refetch = self.refetches.refill(interval, REFETCH_BURST, now).left > 0;
+        for (place, kid) in std::mem::take(&mut self.wanted).into_iter().enumerate() {
             if fetched.set.keys().iter().any(|key| key.kid() == Some(kid.as_str())) {
+                continue;
+            }
+            if place >= asked_for {
+                if may_refetch {
+                    self.wanted.push(kid);
+                }
                 continue;
             }
             if self.unknown.len() >= UNKNOWN_KIDS {

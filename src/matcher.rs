@@ -1,6 +1,6 @@
 //! Which requests a rule is for: comparisons as Envoy's route matching makes them.
 
-use regex::bytes::{Regex, RegexBuilder};
+use regex_lite::{Regex, RegexBuilder};
 
 use crate::limits::REGEX_BYTES;
 use crate::request::Request;
@@ -10,13 +10,13 @@ use crate::request::Request;
 pub struct Pattern(Regex);
 
 impl Pattern {
-    /// Compiles an expression as RE2 reads it: classes such as `\w` are ASCII, `.` is any byte but a line feed.
+    /// Compiles an expression as RE2 reads it: classes such as `\w` are ASCII, `.` is any character but a line feed.
     ///
     /// # Errors
     /// What is wrong with it, or that it is too large when compiled.
     pub fn new(expression: &str) -> Result<Self, String> {
         let compile = |expression: &str| {
-            let built = RegexBuilder::new(expression).unicode(false).size_limit(REGEX_BYTES).build();
+            let built = RegexBuilder::new(expression).size_limit(REGEX_BYTES).build();
             built.map_err(|error| error.to_string())
         };
         // Compiled alone first: what is anchored must be one expression, and not the end of one and the start of another.
@@ -24,9 +24,13 @@ impl Pattern {
         compile(&format!(r"\A(?:{expression})\z")).map(Self)
     }
 
-    /// Whether the whole of `value` matches.
+    /// Whether the whole of `value` matches. Where it is not UTF-8, each octet is a character of its own: such a value
+    /// goes on matching `.*`, and so takes no request out of a rule.
     pub fn matches(&self, value: &[u8]) -> bool {
-        self.0.is_match(value)
+        match std::str::from_utf8(value) {
+            Ok(text) => self.0.is_match(text),
+            Err(_) => self.0.is_match(&value.iter().copied().map(char::from).collect::<String>()),
+        }
     }
 
     /// The expression as it was typed.
@@ -257,6 +261,18 @@ mod tests {
         check(regex("a|ab"), Sensitive, &["a", "ab"], &["abc", "xa", "a\n"]);
         check(regex("(?i)a.c"), Sensitive, &["AbC"], &["a\nc"]);
         check(regex(r"\w+"), Sensitive, &["az_9"], &["é", ""]);
+    }
+
+    #[test]
+    fn expressions_match_what_is_not_utf8() {
+        let pattern = |text: &str| Pattern::new(text).expect("the test's expression");
+        assert!(pattern("/admin/.*").matches(b"/admin/\xff"), "no octet takes a request out of a rule");
+        assert!(pattern("/admin/[^/]+/x").matches(b"/admin/\xc3\x28/x"));
+        assert!(!pattern("/admin/.*").matches(b"/\xffadmin/"));
+        assert!(!pattern("/admin/[a-z]+").matches(b"/admin/\xff"));
+        // In UTF-8 a character is one, as in RE2.
+        assert!(pattern("/.").matches("/é".as_bytes()));
+        assert!(pattern("/[é-ü]").matches("/ö".as_bytes()));
     }
 
     #[test]

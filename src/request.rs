@@ -1,12 +1,23 @@
 //! The bytes of one request, as a host hands them over.
 
+use std::ops::Range;
+
 /// One request's header lines, pseudo-headers included, in the order in which they came.
 ///
 /// Values are octets: HTTP does not promise text (RFC 9110 §5.5).
 #[derive(Clone, Debug, Default)]
 pub struct Request {
-    headers: Vec<(String, Vec<u8>)>,
+    /// The octets of all lines. What stands between them is of no meaning.
+    octets: Vec<u8>,
+    lines: Vec<Line>,
     route: RouteSetting,
+}
+
+/// Where a header line stands.
+#[derive(Clone, Debug)]
+struct Line {
+    name: Range<usize>,
+    value: Range<usize>,
 }
 
 /// What the host's route says of this request, in its metadata.
@@ -23,12 +34,43 @@ pub enum RouteSetting {
 
 impl Request {
     /// A request of these header lines. Names are compared in lower case (RFC 9113 §8.2.1), whatever the host sends.
-    pub fn new<N: Into<String>, V: Into<Vec<u8>>>(headers: impl IntoIterator<Item = (N, V)>) -> Self {
-        let mut headers: Vec<(String, Vec<u8>)> = headers.into_iter().map(|(n, v)| (n.into(), v.into())).collect();
-        for (name, _) in &mut headers {
-            name.make_ascii_lowercase();
+    pub fn new<N: AsRef<str>, V: AsRef<[u8]>>(headers: impl IntoIterator<Item = (N, V)>) -> Self {
+        let mut request = Self::default();
+        let mut append = |part: &[u8]| {
+            let start = request.octets.len();
+            request.octets.extend_from_slice(part);
+            start..request.octets.len()
+        };
+        for (name, value) in headers {
+            let name = append(name.as_ref().to_ascii_lowercase().as_bytes());
+            request.lines.push(Line { name, value: append(value.as_ref()) });
         }
-        Self { headers, route: RouteSetting::Unset }
+        request
+    }
+
+    /// A request of header lines as proxy-wasm hosts write them: their number, the sizes of each name and value, then
+    /// each name and value with a zero behind it; numbers are 32 bits, the lowest first. Nothing is copied. Nothing comes
+    /// of it if it is written otherwise, or a name is not UTF-8.
+    pub fn from_pairs(mut octets: Vec<u8>) -> Option<Self> {
+        let number = |octets: &[u8], at: usize| {
+            let bytes = octets.get(at..at.checked_add(4)?)?;
+            usize::try_from(u32::from_le_bytes(bytes.try_into().ok()?)).ok()
+        };
+        let count = number(&octets, 0)?;
+        let mut at = count.checked_mul(8)?.checked_add(4).filter(|start| *start <= octets.len())?;
+        let mut lines = Vec::with_capacity(count);
+        for line in 0..count {
+            let sizes = line.checked_mul(8)?.checked_add(4)?;
+            let name = at..at.checked_add(number(&octets, sizes)?)?;
+            let start = name.end.checked_add(1)?;
+            let value = start..start.checked_add(number(&octets, sizes.checked_add(4)?)?)?;
+            at = value.end.checked_add(1).filter(|end| *end <= octets.len())?;
+            let text = octets.get_mut(name.clone())?;
+            std::str::from_utf8(text).ok()?;
+            text.make_ascii_lowercase();
+            lines.push(Line { name, value });
+        }
+        Some(Self { octets, lines, route: RouteSetting::Unset })
     }
 
     /// The same request on a route that says this.
@@ -44,16 +86,18 @@ impl Request {
 
     /// Every header line: name in lower case, and value.
     pub fn headers(&self) -> impl Iterator<Item = (&str, &[u8])> {
-        self.headers.iter().map(|(name, value)| (name.as_str(), value.as_slice()))
+        let name = |line: &Line| std::str::from_utf8(self.octets(&line.name)).unwrap_or_default();
+        self.lines.iter().map(move |line| (name(line), self.octets(&line.value)))
     }
 
     /// All values of the header `name`, which is in lower case.
-    pub fn values<'r>(&'r self, name: &'r str) -> impl Iterator<Item = &'r [u8]> {
-        self.headers.iter().filter(move |(n, _)| n == name).map(|(_, value)| value.as_slice())
+    pub fn values<'r>(&'r self, name: &str) -> impl Iterator<Item = &'r [u8]> {
+        let named = self.lines.iter().filter(move |line| self.octets(&line.name) == name.as_bytes());
+        named.map(|line| self.octets(&line.value))
     }
 
     /// The first value of the header `name`, which is in lower case.
-    pub fn value<'r>(&'r self, name: &'r str) -> Option<&'r [u8]> {
+    pub fn value(&self, name: &str) -> Option<&[u8]> {
         self.values(name).next()
     }
 
@@ -115,6 +159,10 @@ impl Request {
             None => false,
         }
     }
+
+    fn octets(&self, range: &Range<usize>) -> &[u8] {
+        self.octets.get(range.clone()).unwrap_or_default()
+    }
 }
 
 fn split_once(pair: &[u8], separator: u8) -> (&[u8], &[u8]) {
@@ -132,6 +180,34 @@ mod tests {
             assert_eq!(Request::new([(":path", path)]).path(), expected.as_bytes(), "{path}");
         }
         assert_eq!(Request::default().path(), b"");
+    }
+
+    #[test]
+    fn pairs_are_read_as_hosts_write_them() {
+        let text = |size: u8| [size, 0, 0, 0];
+        let pairs = |tail: &[u8]| {
+            [&text(2), &text(5), &text(2), &text(3), &text(0), b":path\0/a\0X-B\0\0".as_slice(), tail].concat()
+        };
+        let request = Request::from_pairs(pairs(b"")).expect("two lines");
+        let lines: Vec<(&str, &[u8])> = request.headers().collect();
+        assert_eq!(lines, [(":path", b"/a".as_slice()), ("x-b", b"")]);
+        assert!(request.has("x-b"));
+
+        let none = Request::from_pairs(text(0).to_vec()).expect("no lines");
+        assert_eq!(none.headers().count(), 0);
+        // Cut off anywhere, or with a number that is too large, it is not read.
+        let whole = pairs(b"");
+        for end in 0..whole.len() {
+            assert!(Request::from_pairs(whole[..end].to_vec()).is_none(), "{end} octets");
+        }
+        for at in 0..20 {
+            let mut wrong = whole.clone();
+            wrong[at] = 0xFF;
+            assert!(Request::from_pairs(wrong).is_none(), "octet {at}");
+        }
+        let mut wrong = whole;
+        wrong[20] = 0xFF;
+        assert!(Request::from_pairs(wrong).is_none(), "a name that is not UTF-8");
     }
 
     #[test]

@@ -237,7 +237,9 @@ impl VerifyingKey {
             return false;
         }
         match (&self.prepared, Hash::of(alg)) {
-            (Prepared::Rsa(key), Some(hash)) if matches!(alg, Algorithm::Ps256 | Algorithm::Ps384 | Algorithm::Ps512) => {
+            (Prepared::Rsa(key), Some(hash))
+                if matches!(alg, Algorithm::Ps256 | Algorithm::Ps384 | Algorithm::Ps512) =>
+            {
                 key.verify_pss(hash, message, signature)
             }
             (Prepared::Rsa(key), Some(hash)) => key.verify_pkcs1(hash, message, signature),

@@ -48,8 +48,12 @@ fn read(path: impl AsRef<Path>) -> String {
 /// The source files of a module: its own and those in its folder.
 fn sources(module: &str) -> Vec<PathBuf> {
     let mut files = vec![root().join(format!("src/{module}.rs"))];
-    if let Ok(folder) = std::fs::read_dir(root().join("src").join(module)) {
-        files.extend(folder.map(|entry| entry.expect("a directory entry").path()));
+    let mut folders = vec![root().join("src").join(module)];
+    while let Some(folder) = folders.pop() {
+        let Ok(entries) = std::fs::read_dir(&folder) else { continue };
+        for path in entries.map(|entry| entry.expect("a directory entry").path()) {
+            if path.is_dir() { folders.push(path) } else { files.push(path) }
+        }
     }
     files
 }
@@ -172,4 +176,30 @@ fn the_readme_names_each_reason_and_its_status() {
         let row = format!("| `{reason}` | {} |", reason.status());
         assert!(readme.contains(&row), "the README has no row `{row}`");
     }
+}
+
+/// Every test that the table of attacks names is there, and so is every group of the attack corpus; and of the corpus,
+/// no group that is in no row.
+#[test]
+fn the_attacks_are_proven_by_tests_that_exist() {
+    let security = read("SECURITY.md");
+    let corpus: Value = serde_json::from_str(&read("tests/vectors/data/attacks.json")).expect("the attack corpus");
+    let groups = corpus["cases"].as_array().expect("cases").iter().map(|case| case["group"].as_str().expect("a group"));
+    // Those of good requests stop nothing.
+    let mut unnamed: BTreeSet<&str> = groups.filter(|group| *group != "good").collect();
+    let mut proofs = 0;
+    for row in security.lines().filter(|line| line.starts_with("| ")) {
+        for name in row.split('`').skip(1).step_by(2) {
+            if let Some(group) = name.strip_prefix("attacks:") {
+                assert!(unnamed.remove(group), "no group `{group}` in the corpus, or named twice");
+            } else if let Some((file, test)) = name.split_once("::") {
+                assert!(read(file).contains(&format!("fn {test}(")), "SECURITY.md names {name}, which is not there");
+            } else {
+                continue;
+            }
+            proofs += 1;
+        }
+    }
+    assert!(unnamed.is_empty(), "in the corpus, and not in SECURITY.md: {unnamed:?}");
+    assert!(proofs > 60, "{proofs} proofs");
 }

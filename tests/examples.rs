@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use claimgate_playground::{issuer, serve, upstream};
 use claimgate_testbed::{envoy_binary, eventually, plugin};
-use regex::Regex;
+use regex_lite::{Captures, Regex};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use ureq::Agent;
@@ -123,7 +123,7 @@ impl Curl {
 /// The words of a shell command: double quotes, `$(cat FILE)` and `$PORT`. `None` if it has more than that.
 fn words(command: &str) -> Option<Vec<String>> {
     let cat = Regex::new(r"\$\(cat ([^)]*)\)").expect("an expression");
-    let command = cat.replace_all(command, |found: &regex::Captures<'_>| read(&found[1]).trim_end().to_owned());
+    let command = cat.replace_all(command, |found: &Captures<'_>| read(&found[1]).trim_end().to_owned());
     if command.replace("$PORT", "").contains(['$', '|', '\'']) {
         return None;
     }

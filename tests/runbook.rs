@@ -15,7 +15,7 @@ use claimgate::Reason;
 use claimgate_testbed::{
     Algorithm, Answer, Behaviour, Gate, Issuer, Key, encode_part, eventually, tampered, unix_time,
 };
-use regex::Regex;
+use regex_lite::Regex;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -494,7 +494,7 @@ fn merged(mut object: Value, changes: &Value) -> Value {
 
 /// What a text of the page means, where `…` stands for anything within a line.
 fn pattern(text: &str) -> Regex {
-    let parts: Vec<String> = text.trim().split('…').map(regex::escape).collect();
+    let parts: Vec<String> = text.trim().split('…').map(regex_lite::escape).collect();
     Regex::new(&format!("^{}$", parts.join("[^\n]*"))).expect("an expression")
 }
 

@@ -4,24 +4,24 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use clap::{Args, ValueEnum};
-use claimgate::raw::{RawConfig, RawErrorFormat, RawIssuer, RawLocalJwks, RawMatch, RawMode, RawRequirement, RawUnmatched};
+use claimgate::raw::{RawConfig, RawErrorFormat, RawIssuer, RawMatch, RawMode, RawRequirement, RawUnmatched};
 use claimgate::{Config, Source, limits};
+use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
 use super::{Answer, DOUBTFUL, Exit, Format, GOOD, Trouble, gate, paint, printable};
 
 /// Read a configuration as the gate does, and warn of what is allowed and seldom meant
 #[derive(Args)]
-#[command(after_help = "Examples:\n  claimgate check gate.json\n  claimgate check --allow audience-unchecked --format json gate.json")]
+#[command(
+    after_help = "Examples:\n  claimgate check gate.json\n  claimgate check --allow audience-unchecked --format json gate.json"
+)]
 pub struct Arguments {
     /// The plugin's configuration, a JSON file; - for standard input
     file: PathBuf,
     /// A rule that shall not warn; may be given several times
     #[arg(long, value_name = "RULE")]
-    allow: Vec<Rule>,
+    allow: Vec<Lint>,
     /// How to print
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     format: Format,
@@ -29,7 +29,7 @@ pub struct Arguments {
 
 /// What is warned of. The first line of each is its help, and its row in the README.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
-enum Rule {
+enum Lint {
     /// A provider names no issuer
     IssuerUnchecked,
     /// An issuer's template has no list of values
@@ -78,7 +78,7 @@ enum Rule {
     ShadowMode,
 }
 
-impl Rule {
+impl Lint {
     fn name(self) -> String {
         self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
     }
@@ -93,7 +93,9 @@ impl Rule {
             Self::LongClockSkew => "keep clocks in step and set `clock_skew_seconds` to 120 at most",
             Self::LargeTokens => "set `max_token_bytes` to 16384 at most: servers behind the gate seldom read more",
             Self::TokenInQuery => "take the token from a header or a cookie: a URL is logged and kept everywhere",
-            Self::KeysOverHttp => "use an `https` address and a cluster with TLS: who changes the keys makes the tokens",
+            Self::KeysOverHttp => {
+                "use an `https` address and a cluster with TLS: who changes the keys makes the tokens"
+            }
             Self::LongStale => "set `stale_for` to `86400s` at most: a key that was withdrawn serves that long",
             Self::SkippedKey => "correct the key or take it out",
             Self::PrivateKey => "replace the key pair, and publish the public half alone",
@@ -113,7 +115,7 @@ impl Rule {
 }
 
 struct Warning {
-    rule: Rule,
+    rule: Lint,
     path: String,
     why: String,
 }
@@ -184,7 +186,7 @@ fn providers(raw: &RawConfig, config: &Config, sources: &[Source], warnings: &mu
             warnings.push(Warning { rule, path: format!("providers.{name}{dot}{field}"), why });
         };
         if provider.policy.issuers.is_empty() {
-            warn(Rule::IssuerUnchecked, "issuer", "a token of any issuer passes if one of the keys verifies it".into());
+            warn(Lint::IssuerUnchecked, "issuer", "a token of any issuer passes if one of the keys verifies it".into());
         }
         for (i, issuer) in raw.issuers.iter().enumerate() {
             let open = match issuer {
@@ -192,49 +194,48 @@ fn providers(raw: &RawConfig, config: &Config, sources: &[Source], warnings: &mu
                 RawIssuer::Template(template) => template.values.is_empty().then_some(&template.issuer),
             };
             if let Some(template) = open {
-                warn(Rule::IssuerOpen, &format!("issuers[{i}]"), format!("`{template}` is any tenant's issuer"));
+                warn(Lint::IssuerOpen, &format!("issuers[{i}]"), format!("`{template}` is any tenant's issuer"));
             }
         }
         if provider.policy.audiences.is_empty() && uses.iter().any(|used| used.without_audiences(name)) {
-            warn(Rule::AudienceUnchecked, "audiences", "a token that was issued for another service passes".into());
+            warn(Lint::AudienceUnchecked, "audiences", "a token that was issued for another service passes".into());
         }
         let secret: Vec<&str> = provider.algorithms.iter().filter(|a| a.is_symmetric()).map(|a| a.name()).collect();
         if !secret.is_empty() {
-            warn(Rule::SharedSecret, "algorithms", format!("whoever can verify {} can sign", secret.join(", ")));
+            warn(Lint::SharedSecret, "algorithms", format!("whoever can verify {} can sign", secret.join(", ")));
         }
         if raw.require_expiration == Some(false) && raw.max_age.is_none() {
-            warn(Rule::NoExpiration, "require_expiration", "a token without `exp` passes for ever".into());
+            warn(Lint::NoExpiration, "require_expiration", "a token without `exp` passes for ever".into());
         }
         if provider.policy.clock_skew > SKEW {
             let seconds = provider.policy.clock_skew.as_secs();
-            warn(Rule::LongClockSkew, "clock_skew_seconds", format!("a token passes for {seconds} s after its end"));
+            warn(Lint::LongClockSkew, "clock_skew_seconds", format!("a token passes for {seconds} s after its end"));
         }
         if provider.max_token_bytes > TOKEN_BYTES {
             let why = format!("tokens of up to {} bytes are read", provider.max_token_bytes);
-            warn(Rule::LargeTokens, "max_token_bytes", why);
+            warn(Lint::LargeTokens, "max_token_bytes", why);
         }
         if let Some(param) = raw.from_params.first() {
-            warn(Rule::TokenInQuery, "from_params", format!("the parameter `{param}` puts a token into URLs"));
+            warn(Lint::TokenInQuery, "from_params", format!("the parameter `{param}` puts a token into URLs"));
         }
         match sources.get(provider.keys.0) {
             Some(Source::Remote(remote)) => {
                 let field = if raw.oidc_discovery.is_some() { "oidc_discovery" } else { "remote_jwks" };
                 if remote.address.scheme == "http" {
                     let why = format!("keys come from `{}` without TLS", remote.address.authority);
-                    warn(Rule::KeysOverHttp, &format!("{field}.http_uri.uri"), why);
+                    warn(Lint::KeysOverHttp, &format!("{field}.http_uri.uri"), why);
                 }
                 if remote.stale_for > limits::STALE_FOR {
                     let why = format!("old keys serve for {} s while fetching fails", remote.stale_for.as_secs());
-                    warn(Rule::LongStale, &format!("{field}.stale_for"), why);
+                    warn(Lint::LongStale, &format!("{field}.stale_for"), why);
                 }
             }
             Some(Source::Inline(set)) => {
                 for key in set.skipped() {
-                    warn(Rule::SkippedKey, &format!("local_jwks keys[{}]", key.index), key.why.to_string());
+                    warn(Lint::SkippedKey, &format!("local_jwks keys[{}]", key.index), key.why.to_string());
                 }
-                for i in raw.local_jwks.as_ref().map(private_keys).unwrap_or_default() {
-                    let why = "the key holds its private half".into();
-                    warn(Rule::PrivateKey, &format!("local_jwks keys[{i}]"), why);
+                for key in set.warnings() {
+                    warn(Lint::PrivateKey, &format!("local_jwks keys[{}]", key.index), key.why.to_string());
                 }
             }
             None => {}
@@ -244,26 +245,13 @@ fn providers(raw: &RawConfig, config: &Config, sources: &[Source], warnings: &mu
         for (i, header) in headers.enumerate() {
             if !seen.insert(header.clone()) {
                 let why = format!("`{header}` is written twice");
-                warn(Rule::SameHeader, &format!("claim_to_headers[{i}].header_name"), why);
+                warn(Lint::SameHeader, &format!("claim_to_headers[{i}].header_name"), why);
             }
         }
         if !uses.iter().any(|used| used.is_of(name)) {
-            warn(Rule::UnusedProvider, "", "its tokens open nothing".into());
+            warn(Lint::UnusedProvider, "", "its tokens open nothing".into());
         }
     }
-}
-
-/// The places of keys with a private half, in the set that stands in the configuration.
-fn private_keys(raw: &RawLocalJwks) -> Vec<usize> {
-    let set = match (&raw.inline, &raw.inline_string, &raw.inline_bytes) {
-        (Some(members), ..) => Some(Value::Object(members.clone())),
-        (None, Some(text), _) => serde_json::from_str(text).ok(),
-        (None, None, Some(base64)) => STANDARD.decode(base64).ok().and_then(|json| serde_json::from_slice(&json).ok()),
-        (None, None, None) => None,
-    };
-    let keys = set.as_ref().and_then(|set| set.get("keys")?.as_array()).map(Vec::as_slice).unwrap_or_default();
-    let is_private = |key: &Value| key.get("d").is_some() || key.get("priv").is_some();
-    keys.iter().enumerate().filter(|(_, key)| is_private(key)).map(|(i, _)| i).collect()
 }
 
 /// One place of the configuration where the tokens of a provider are asked for.
@@ -339,30 +327,25 @@ fn rules(raw: &RawConfig, warnings: &mut Vec<Warning>) {
     for (i, rule) in rules.iter().enumerate() {
         let mut warn = |kind, why: String| warnings.push(Warning { rule: kind, path: format!("rules[{i}]"), why });
         if let Some(earlier) = rules.iter().take(i).position(|earlier| covers(&earlier.r#match, &rule.r#match)) {
-            warn(Rule::ShadowedRule, format!("`rules[{earlier}]` matches first, always"));
+            warn(Lint::ShadowedRule, format!("`rules[{earlier}]` matches first, always"));
         }
         if rule.mode == Some(RawMode::Shadow) {
-            warn(Rule::ShadowMode, "what it refuses reaches the upstream".into());
+            warn(Lint::ShadowMode, "what it refuses reaches the upstream".into());
         }
         let named = rule.requirement_name.as_ref().and_then(|name| raw.requirement_map.get(name));
-        let requirement = rule.requires.as_ref().or(named);
-        match requirement {
-            Some(requirement) if !is_nothing(requirement) => {
-                if rule.requires.is_some() {
-                    lenient(&format!("rules[{i}].requires"), requirement, warnings);
-                }
-            }
-            _ if rule.r#match.path.is_none() && rule.r#match.connect_matcher.is_none() => {
-                warn(Rule::OpenPrefix, "every path that it matches is open to everyone".into());
-            }
-            _ => {}
+        let is_open = rule.requires.as_ref().or(named).is_none_or(is_nothing);
+        if is_open && rule.r#match.path.is_none() && rule.r#match.connect_matcher.is_none() {
+            warn(Lint::OpenPrefix, "every path that it matches is open to everyone".into());
+        }
+        if let Some(requirement) = &rule.requires {
+            lenient(&format!("rules[{i}].requires"), requirement, warnings);
         }
     }
     for (name, requirement) in &raw.requirement_map {
         let path = format!("requirement_map.{name}");
         lenient(&path, requirement, warnings);
         if !rules.iter().any(|rule| rule.requirement_name.as_ref() == Some(name)) {
-            warnings.push(Warning { rule: Rule::UnusedRequirement, path, why: "no rule names it".into() });
+            warnings.push(Warning { rule: Lint::UnusedRequirement, path, why: "no rule names it".into() });
         }
     }
 }
@@ -375,9 +358,9 @@ fn lenient(path: &str, requirement: &RawRequirement, warnings: &mut Vec<Warning>
     });
     let mut warn = |rule, why: &str| warnings.push(Warning { rule, path: path.to_owned(), why: why.to_owned() });
     if failed {
-        warn(Rule::FailedPasses, "a request with a forged token reaches the upstream");
+        warn(Lint::FailedPasses, "a request with a forged token reaches the upstream");
     } else if missing {
-        warn(Rule::MissingPasses, "a request without a token reaches the upstream");
+        warn(Lint::MissingPasses, "a request without a token reaches the upstream");
     }
 }
 
@@ -415,24 +398,23 @@ fn whole(raw: &RawConfig, warnings: &mut Vec<Warning>) {
     let mut warn = |rule, path: &str, why: &str| {
         warnings.push(Warning { rule, path: path.to_owned(), why: why.to_owned() });
     };
-    let catches_all = |m: &RawMatch| {
-        m.prefix.as_deref().is_some_and(is_all) && m.headers.is_empty() && m.query_parameters.is_empty()
-    };
+    let catches_all =
+        |m: &RawMatch| m.prefix.as_deref().is_some_and(is_all) && m.headers.is_empty() && m.query_parameters.is_empty();
     if let Some(rules) = &raw.rules
         && raw.unmatched == RawUnmatched::Allow
         && !rules.iter().any(|rule| catches_all(&rule.r#match))
     {
-        warn(Rule::OpenUnmatched, "unmatched", "a request that no rule matches reaches the upstream");
+        warn(Lint::OpenUnmatched, "unmatched", "a request that no rule matches reaches the upstream");
     }
     if raw.strip_failure_response {
-        warn(Rule::SilentRefusal, "strip_failure_response", "a refusal has neither body nor challenge");
+        warn(Lint::SilentRefusal, "strip_failure_response", "a refusal has neither body nor challenge");
     } else if raw.error_format == RawErrorFormat::None {
-        warn(Rule::SilentRefusal, "error_format", "a refusal has no body");
+        warn(Lint::SilentRefusal, "error_format", "a refusal has no body");
     }
     if raw.mode == RawMode::Shadow {
-        warn(Rule::ShadowMode, "mode", "whatever is refused reaches the upstream");
+        warn(Lint::ShadowMode, "mode", "whatever is refused reaches the upstream");
     }
     if raw.status_path.is_some() {
-        warn(Rule::PublicStatus, "status_path", "whoever asks learns of issuers, keys and outages");
+        warn(Lint::PublicStatus, "status_path", "whoever asks learns of issuers, keys and outages");
     }
 }

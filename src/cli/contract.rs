@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use clap::Args;
 use claimgate::{Decision, Explanation, Reason, Request, RouteSetting, UnixTime};
+use clap::Args;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -19,8 +19,10 @@ use super::{Answer, BAD, Exit, Format, GOOD, Trouble, beside, moment, paint, pri
 /// Cases stand in a YAML or JSON file beside the configuration. Keys are made for the run, so that every claim and every
 /// moment can be tried without a secret.
 #[derive(Args)]
-#[command(after_help = "Examples:\n  claimgate test contract.yaml\n  claimgate test --only expiry --format json contract.yaml\n  \
-                        claimgate schema --contract")]
+#[command(
+    after_help = "Examples:\n  claimgate test contract.yaml\n  claimgate test --only expiry --format json contract.yaml\n  \
+                        claimgate schema --contract"
+)]
 pub struct Arguments {
     /// The cases, a YAML or JSON file
     file: PathBuf,

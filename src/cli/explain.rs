@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use anstyle::Style;
-use clap::Args;
 use claimgate::{
     Because, Comparison, Decision, Expected, Explanation, Found, KeyTrial, Mode, Reason, Request, SignatureStage,
     TrialResult, UnixTime, Violation,
 };
+use clap::Args;
 use serde_json::{Value, json};
 
 use super::gate::{self, Gate, Given};
@@ -15,10 +15,12 @@ use super::{Answer, BAD, Exit, GOOD, Trouble, date, moment, now, paint, printabl
 
 /// Say what the gate would decide on a request, and why
 #[derive(Args)]
-#[command(after_help = "Examples:\n  claimgate explain --config gate.json --jwks corp=jwks.json --token-file token.jwt\n  \
+#[command(
+    after_help = "Examples:\n  claimgate explain --config gate.json --jwks corp=jwks.json --token-file token.jwt\n  \
                         claimgate explain --config gate.json --jwks corp=jwks.json --token-file - --json < token.jwt\n  \
                         claimgate explain --config gate.json --path /healthz --at 2026-01-02T03:04:05Z\n\n\
-                        Exit status: 0 allowed, 1 rejected, 2 could not tell.")]
+                        Exit status: 0 allowed, 1 rejected, 2 could not tell."
+)]
 pub struct Arguments {
     /// The plugin's configuration, a JSON file
     #[arg(long, value_name = "FILE")]
@@ -79,8 +81,7 @@ fn request(arguments: &Arguments) -> Result<Request, Trouble> {
         headers.push(("authorization".to_owned(), [b"Bearer ", token.trim_ascii()].concat()));
     }
     for header in &arguments.header {
-        let (name, value) =
-            header.split_once(':').ok_or_else(|| "--header: 'Name: value' was expected".to_owned())?;
+        let (name, value) = header.split_once(':').ok_or_else(|| "--header: 'Name: value' was expected".to_owned())?;
         headers.push((name.trim().to_owned(), value.trim().as_bytes().to_vec()));
     }
     Ok(Request::new(headers))
@@ -138,7 +139,8 @@ fn as_text(explanation: &Explanation, at: UnixTime) -> String {
         line("key", Some(format!("{}{algs}: {result}", kid.as_deref().unwrap_or("without a name"))), style);
     }
     // Issuer and audience come last, beside the signature and the result.
-    let (last, first): (Vec<_>, Vec<_>) = comparisons.iter().partition(|one| matches!(one.name.as_str(), "iss" | "aud"));
+    let (last, first): (Vec<_>, Vec<_>) =
+        comparisons.iter().partition(|one| matches!(one.name.as_str(), "iss" | "aud"));
     for Comparison { name, found, expected, violation } in first.into_iter().chain(last) {
         let style = if violation.is_some() { BAD } else { plain };
         line(&format!("{name}_token"), found_text(found, expected, at), style);
@@ -225,7 +227,9 @@ fn cure(violation: &Violation) -> String {
             "a token of the issuer that is expected (is this one of another environment?), or this `iss` in `issuer`"
         }
         Reason::KeyNotFound => "a newer token, or this key in the issuer's set: publish a key before it signs",
-        Reason::KeyMismatch => "a key of this `kid` whose `kty`, `crv`, `alg`, `use` and `key_ops` fit the token's `alg`",
+        Reason::KeyMismatch => {
+            "a key of this `kid` whose `kty`, `crv`, `alg`, `use` and `key_ops` fit the token's `alg`"
+        }
         Reason::JwksUnavailable => "the issuer's keys: here with `--jwks PROVIDER=FILE`",
         Reason::SignatureInvalid => "a token that nobody changed, or the key that signed it in the issuer's set",
         Reason::ClaimMalformed => "a token whose issuer writes this claim as RFC 7519 does",
@@ -247,9 +251,7 @@ fn cure(violation: &Violation) -> String {
 
 fn as_json(explanation: &Explanation) -> String {
     let Explanation { decision, report, comparisons, keys } = explanation;
-    let violation = |v: &Violation| {
-        json!({"reason": v.reason.as_str(), "detail": v.detail, "to_be_accepted": cure(v)})
-    };
+    let violation = |v: &Violation| json!({"reason": v.reason.as_str(), "detail": v.detail, "to_be_accepted": cure(v)});
     let seconds = |time: Option<UnixTime>| time.map(UnixTime::as_secs);
     let key = |KeyTrial { kid, algs, result }: &KeyTrial| {
         let (result, why) = match result {

@@ -53,7 +53,9 @@ impl Gate {
                         Some(Ok(set)) => set,
                         Some(Err(error)) => return Err(format!("the key set given for `{name}`: {error}")),
                         None => {
-                            return Err(format!("the keys of `{name}` stand in the configuration: they are always there"));
+                            return Err(format!(
+                                "the keys of `{name}` stand in the configuration: they are always there"
+                            ));
                         }
                     };
                 }

@@ -22,8 +22,10 @@ use super::{Answer, Exit, Trouble, note};
 
 /// Make a key pair, for development only
 #[derive(Args)]
-#[command(after_help = "Examples:\n  claimgate keygen --alg ES256 --kid dev-1 --key dev.key.json --jwks dev.jwks.json\n  \
-                        claimgate keygen --alg RS256\n\nKeys of HS* are secrets: their JWK Set holds the secret, for whoever verifies.")]
+#[command(
+    after_help = "Examples:\n  claimgate keygen --alg ES256 --kid dev-1 --key dev.key.json --jwks dev.jwks.json\n  \
+                        claimgate keygen --alg RS256\n\nKeys of HS* are secrets: their JWK Set holds the secret, for whoever verifies."
+)]
 pub struct Arguments {
     /// What the key signs with
     #[arg(long, value_name = "ALG", ignore_case = true)]
@@ -365,9 +367,9 @@ impl PrivateKey {
             Pair::MlDsa65(pair) => pair.key_pair().as_ref().sign(input).ok()?,
             Pair::MlDsa87(pair) => pair.key_pair().as_ref().sign(input).ok()?,
             Pair::Oct(k) => match self.alg {
-                Alg::Hs256 => HS256Key::from_bytes(k).authentication_tag(input).to_vec(),
-                Alg::Hs384 => HS384Key::from_bytes(k).authentication_tag(input).to_vec(),
-                _ => HS512Key::from_bytes(k).authentication_tag(input).to_vec(),
+                Alg::Hs256 => HS256Key::from_bytes(k).authentication_tag(input),
+                Alg::Hs384 => HS384Key::from_bytes(k).authentication_tag(input),
+                _ => HS512Key::from_bytes(k).authentication_tag(input),
             },
         })
     }
@@ -393,9 +395,8 @@ pub fn override_with(members: &mut Map<String, Value>, others: &Map<String, Valu
 }
 
 fn signing_input(header: Map<String, Value>, claims: &Map<String, Value>) -> String {
-    let encode = |members: &Map<String, Value>| {
-        URL_SAFE_NO_PAD.encode(serde_json::to_string(members).unwrap_or_default())
-    };
+    let encode =
+        |members: &Map<String, Value>| URL_SAFE_NO_PAD.encode(serde_json::to_string(members).unwrap_or_default());
     format!("{}.{}", encode(&header), encode(claims))
 }
 

@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::Args;
 use claimgate::UnixTime;
+use clap::Args;
 use serde_json::{Map, Value};
 
 use super::keys::{Alg, PrivateKey, override_with};
@@ -13,9 +13,11 @@ use super::{Answer, Exit, Trouble, moment, note, now, read, relative};
 ///
 /// It begins now and ends in five minutes, unless its claims say otherwise.
 #[derive(Args)]
-#[command(after_help = "Examples:\n  claimgate mint --key dev.key.json --claim iss=https://idp.example.com/ --claim aud=orders --claim sub=alice\n  \
+#[command(
+    after_help = "Examples:\n  claimgate mint --key dev.key.json --claim iss=https://idp.example.com/ --claim aud=orders --claim sub=alice\n  \
                         claimgate mint --key dev.key.json --claims claims.yaml --claim exp=now-61s\n  \
-                        claimgate mint --key dev.key.json --header typ=at+jwt --claim exp=null > token.jwt")]
+                        claimgate mint --key dev.key.json --header typ=at+jwt --claim exp=null > token.jwt"
+)]
 pub struct Arguments {
     /// The private key: a JWK, or PEM
     #[arg(long, value_name = "FILE")]

@@ -1,8 +1,8 @@
 //! `claimgate schema`: the JSON Schema of what users write. Types and descriptions are those of the code; what a
 //! description only says, defaults and forms of values, is added here from the limits that the gate keeps.
 
-use clap::Args;
 use claimgate::{Algorithm, RawConfig, limits};
+use clap::Args;
 use serde_json::{Value, json};
 
 use super::contract::Contract;

@@ -54,7 +54,9 @@ fn local_source(path: &str, raw: &RawLocalJwks) -> Result<KeySet> {
             })?;
             ("inline_bytes", document)
         }
-        (None, None, Some(members), None) => ("inline", serde_json::Value::Object(members.clone()).to_string().into_bytes()),
+        (None, None, Some(members), None) => {
+            ("inline", serde_json::Value::Object(members.clone()).to_string().into_bytes())
+        }
         _ => {
             let message = "one of `inline`, `inline_string`, `inline_bytes` and `pem` was expected";
             return Err(ConfigError::new(path, message));

@@ -8,7 +8,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use proxy_wasm::hostcalls;
 use proxy_wasm::types::{BufferType, MapType};
 
-use super::local_reply;
+use super::{header_map, local_reply};
 use crate::keystore::{Fetch, Response};
 use crate::observe::{Level, Line};
 use crate::reply::{Forwarded, LocalReply};
@@ -66,8 +66,10 @@ impl Host {
 
     /// The request of the effective context.
     pub fn request(self) -> Request {
-        let headers = hostcalls::get_map_bytes(MapType::HttpRequestHeaders).unwrap_or_default();
-        Request::new(headers).on_route(self.route_setting())
+        let request = header_map::request_headers().and_then(Request::from_pairs);
+        // A host that fails here has failed the request: the SDK traps.
+        let again = || Request::new(hostcalls::get_map_bytes(MapType::HttpRequestHeaders).unwrap_or_default());
+        request.unwrap_or_else(again).on_route(self.route_setting())
     }
 
     /// What the route's metadata says under the gate's name. NGINX has no such thing.

@@ -67,7 +67,9 @@ fn from_spki(spki: SubjectPublicKeyInfoRef<'_>) -> Result<KeyMaterial, Why> {
         }
         (ED25519, None) => {
             let found = key.len();
-            key.try_into().map(KeyMaterial::Ed25519).map_err(|_| format!("the key has {found} bytes, 32 were expected").into())
+            key.try_into()
+                .map(KeyMaterial::Ed25519)
+                .map_err(|_| format!("the key has {found} bytes, 32 were expected").into())
         }
         (oid, None) => match ML_DSA.into_iter().find(|(_, ml_dsa)| oid == *ml_dsa) {
             Some((alg, _)) => Ok(KeyMaterial::MlDsa { alg, public: key.to_vec() }),

@@ -123,7 +123,8 @@ impl KeyStore {
             events = changes;
             entry.generation = state.generation;
             entry.wants_look = false;
-            entry.settle_wanted(now);
+            // Nobody knows whether the other's fetch began before these were wanted here.
+            entry.settle_wanted(0, now);
         } else if state.generation < entry.generation {
             // The others know less than this worker: their schedule is older too.
             return Vec::new();
@@ -136,7 +137,7 @@ impl KeyStore {
         entry.refetches = Budget { left: state.refetches_left.min(REFETCH_BURST), refilled: state.refetches_refilled };
         entry.looked = state.looked;
         entry.in_flight = match state.lease {
-            Some((holder, deadline)) if holder != worker && now < deadline => Some(InFlight { id: None, deadline }),
+            Some((holder, deadline)) if holder != worker && now < deadline => Some(InFlight { id: None, deadline, asked_for: 0 }),
             _ => None,
         };
         if state.failures > had_failures && entry.in_flight.is_none() {

@@ -59,9 +59,7 @@ impl Policy {
         let one_of = |list: Vec<String>| if list.is_empty() { Expected::Anything } else { Expected::OneOf(list) };
         let registered = |name: &'static str, found: Found, expected, violation: Option<Violation>| {
             let malformed = match &found {
-                Found::Malformed(kind) => {
-                    Some(Violation::new(Reason::ClaimMalformed, format!("`{name}` is {kind}")))
-                }
+                Found::Malformed(kind) => Some(Violation::new(Reason::ClaimMalformed, format!("`{name}` is {kind}"))),
                 _ => None,
             };
             Comparison { name: name.to_owned(), found, expected, violation: violation.or(malformed) }

@@ -3,6 +3,7 @@
 //! An `s` in the upper half is as good as one in the lower: JOSE asks for neither.
 
 use p256::ecdsa::signature::Verifier as _;
+use p256::elliptic_curve::point::AffineCoordinates;
 
 use crate::jwk::Curve;
 
@@ -18,10 +19,10 @@ impl PublicKey {
     /// Makes a key of a point in SEC 1's uncompressed form. Nothing, if it is not on the curve.
     pub fn new(crv: Curve, point: &[u8]) -> Option<Self> {
         match crv {
-            Curve::P256 => p256::ecdsa::VerifyingKey::from_sec1_bytes(point).map(Self::P256).ok(),
-            Curve::P384 => p384::ecdsa::VerifyingKey::from_sec1_bytes(point).map(Self::P384).ok(),
-            Curve::P521 => p521::ecdsa::VerifyingKey::from_sec1_bytes(point).map(Self::P521).ok(),
-            Curve::Secp256k1 => k256::ecdsa::VerifyingKey::from_sec1_bytes(point).map(Self::Secp256k1).ok(),
+            Curve::P256 => p256::ecdsa::VerifyingKey::from_affine(affine(point)?).map(Self::P256).ok(),
+            Curve::P384 => p384::ecdsa::VerifyingKey::from_affine(affine(point)?).map(Self::P384).ok(),
+            Curve::P521 => p521::ecdsa::VerifyingKey::from_affine(affine(point)?).map(Self::P521).ok(),
+            Curve::Secp256k1 => k256::ecdsa::VerifyingKey::from_affine(affine(point)?).map(Self::Secp256k1).ok(),
         }
     }
 
@@ -53,6 +54,18 @@ impl PublicKey {
                 .is_ok_and(|rs| key.verify(message, &rs.normalize_s()).is_ok()),
         }
     }
+}
+
+/// From the coordinates, each below the field's prime. The crates' own readers of SEC 1 would take compressed points
+/// too, which costs 50 KB of WebAssembly and is never wanted.
+fn affine<A: AffineCoordinates>(point: &[u8]) -> Option<A>
+where
+    A::FieldRepr: for<'p> TryFrom<&'p [u8]>,
+{
+    let (4, coordinates) = point.split_first()? else { return None };
+    let (x, y) = coordinates.split_at_checked(coordinates.len().div_ceil(2))?;
+    let (x, y) = (A::FieldRepr::try_from(x).ok()?, A::FieldRepr::try_from(y).ok()?);
+    A::from_coordinates(&x, &y).into_option()
 }
 
 #[cfg(test)]

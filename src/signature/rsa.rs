@@ -107,7 +107,7 @@ impl PublicKey {
     /// half is the result.
     fn reduce(&self, work: &mut Workspace, result: &mut [Limbs]) {
         let Some((&lowest, above)) = self.n.split_first() else { return };
-        let [n0, n1, n2, n3] = lowest.map(wide);
+        let [n0, n1, n2, n3] = widened(&lowest);
         let multiple = |column: Column| (column * self.n_inverse) & LIMB_MASK;
         let mut columns = work.columns.as_mut_slice();
         let mut carry = Wrapping(0);
@@ -123,7 +123,7 @@ impl PublicKey {
             let q3 = multiple(t3);
             carry = (t3 + q3 * n0) >> LIMB_BITS;
             columns = higher;
-            add_rows(columns, [q0, q1, q2, q3].map(low), lowest, above);
+            add_rows(columns, [low(q0), low(q1), low(q2), low(q3)], lowest, above);
         }
         for (limb, column) in result.as_flattened_mut().iter_mut().zip(columns.as_flattened()) {
             carry += column;
@@ -202,11 +202,11 @@ impl Workspace {
 /// into its first columns.
 #[inline]
 fn add_rows(columns: &mut [[Column; BLOCK]], rows: Limbs, below: Limbs, number: &[Limbs]) {
-    let [a0, a1, a2, a3] = rows.map(wide);
-    let [_, mut p1, mut p2, mut p3] = below.map(wide);
+    let [a0, a1, a2, a3] = widened(&rows);
+    let [_, mut p1, mut p2, mut p3] = widened(&below);
     let Some((body, rest)) = columns.split_at_mut_checked(number.len()) else { return };
     for ([t0, t1, t2, t3], limbs) in body.iter_mut().zip(number) {
-        let [b0, b1, b2, b3] = limbs.map(wide);
+        let [b0, b1, b2, b3] = widened(limbs);
         *t0 += a0 * b0 + a1 * p3 + a2 * p2 + a3 * p1;
         *t1 += a0 * b1 + a1 * b0 + a2 * p3 + a3 * p2;
         *t2 += a0 * b2 + a1 * b1 + a2 * b0 + a3 * p3;
@@ -224,7 +224,7 @@ fn add_rows(columns: &mut [[Column; BLOCK]], rows: Limbs, below: Limbs, number: 
 #[inline]
 fn add_square(columns: &mut [[Column; BLOCK]], limbs: Limbs) {
     let Some([[t0, t1, t2, t3], [t4, t5, t6, _]]) = columns.first_chunk_mut() else { return };
-    let [a0, a1, a2, a3] = limbs.map(wide);
+    let [a0, a1, a2, a3] = widened(&limbs);
     let [d1, d2, d3] = [a1 + a1, a2 + a2, a3 + a3];
     *t0 += a0 * a0;
     *t1 += a0 * d1;
@@ -286,12 +286,18 @@ fn to_octets(number: &[Limbs], length: usize) -> Option<Vec<u8>> {
     Some(octets)
 }
 
-#[inline]
+/// Written out, because `map` on an array is a call and a detour through memory where code is made small.
+#[inline(always)]
+fn widened([a, b, c, d]: &Limbs) -> [Column; BLOCK] {
+    [wide(*a), wide(*b), wide(*c), wide(*d)]
+}
+
+#[inline(always)]
 fn wide(limb: u32) -> Column {
     Wrapping(limb.into())
 }
 
-#[inline]
+#[inline(always)]
 #[expect(clippy::cast_possible_truncation, reason = "the lower half is what is wanted")]
 fn low(column: Column) -> u32 {
     column.0 as u32
@@ -361,7 +367,8 @@ mod tests {
     fn check(rng: &mut Rng, bits: usize) -> u64 {
         let one = BigUint::from(1_u8);
         let n = number(rng, bits) | (&one << (bits - 1)) | &one;
-        let e = *rng.choice(&[65537, 65537, 65537, 3, 17, rng.u64(3..) | 1, u64::MAX]).expect("one of several");
+        let any = rng.u64(3..) | 1;
+        let e = *rng.choice(&[65537, 65537, 65537, 3, 17, any, u64::MAX]).expect("one of several");
         let key = PublicKey::new(&n.to_bytes_be(), &e.to_be_bytes()).expect("an odd modulus and exponent");
         let length = bits.div_ceil(8);
         let padded = |number: &BigUint| {
@@ -389,8 +396,8 @@ mod tests {
         }
     }
 
-    /// `CASES=5000000 cargo test --release --lib signature::rsa -- --ignored --nocapture`: as many random cases, a
-    /// tenth of a million unless said.
+    /// As many random cases as one likes, with overflow checks on, at speed:
+    /// `CASES=5000000 cargo test --config profile.dev.package.claimgate.opt-level=3 --lib at_length -- --ignored --nocapture`
     #[test]
     #[ignore = "as long as one likes"]
     fn the_public_operation_is_that_of_an_independent_implementation_at_length() {

@@ -83,7 +83,8 @@ fn each_rule_warns_of_its_own() {
     private["keys"][0]["d"] = "AA".into();
     let inline = json!({"inline_string": private.to_string()});
     one(json!({"remote_jwks": null, "local_jwks": inline}), "private-key", "local_jwks keys[0]");
-    let headers = json!([{"header_name": "x-user", "claim_name": "sub"}, {"header_name": "X-User", "claim_name": "name"}]);
+    let headers =
+        json!([{"header_name": "x-user", "claim_name": "sub"}, {"header_name": "X-User", "claim_name": "name"}]);
     one(json!({"claim_to_headers": headers}), "same-header", "claim_to_headers[1].header_name");
 
     let mut whole = |changes, rule: &str, path: &str| warns(&mut seen, configuration(changes), rule, path);
@@ -119,7 +120,8 @@ fn each_rule_warns_of_its_own() {
 fn documented() -> BTreeMap<String, String> {
     let help = Desk::new().answer(&["check", "--help"], 0);
     let rules = help.lines().skip_while(|line| !line.contains("--allow")).take_while(|line| !line.contains("--format"));
-    let rule = |line: &str| line.trim().strip_prefix("- ")?.split_once(':').map(|(a, b)| (a.to_owned(), b.trim().to_owned()));
+    let rule =
+        |line: &str| line.trim().strip_prefix("- ")?.split_once(':').map(|(a, b)| (a.to_owned(), b.trim().to_owned()));
     rules.filter_map(rule).collect()
 }
 
@@ -139,7 +141,9 @@ fn what_is_not_warned_of() {
     let quiet = |configuration: Value| assert_eq!(warnings(&configuration), [], "{configuration}");
     quiet(configuration(json!({})));
     quiet(configuration(rules(json!({"match": {"path": "/healthz"}}))));
-    quiet(configuration(json!({"providers": {"corp": provider(json!({"require_expiration": false, "max_age": "60s"}))}})));
+    quiet(configuration(
+        json!({"providers": {"corp": provider(json!({"require_expiration": false, "max_age": "60s"}))}}),
+    ));
     let elsewhere = json!({"provider_and_audiences": {"provider_name": "corp", "audiences": ["orders"]}});
     quiet(configuration(json!({"providers": {"corp": provider(json!({"audiences": []}))},
         "rules": [{"match": {"prefix": "/"}, "requires": elsewhere}]})));
@@ -203,7 +207,8 @@ fn a_configuration_that_the_gate_refuses() {
     desk.put("gate.json", r#"{"providers": {"corp": {"isuer": "https://idp.example.com/"}}}"#);
     let expected = "providers.corp.isuer: unknown field `isuer`, did you mean `issuer`?";
     assert_eq!(desk.trouble(&["check", "gate.json"]), format!("claimgate: gate.json: {expected}\n"));
-    let answer: Value = serde_json::from_str(&desk.answer(&["check", "--format", "json", "gate.json"], 2)).expect("JSON");
+    let answer: Value =
+        serde_json::from_str(&desk.answer(&["check", "--format", "json", "gate.json"], 2)).expect("JSON");
     assert_eq!(answer, json!({"file": "gate.json", "error": expected, "warnings": []}));
     desk.put("gate.yaml", "providers:\n  corp:\n    issuer: https://idp.example.com/\n");
     let trouble = desk.trouble(&["check", "gate.yaml"]);

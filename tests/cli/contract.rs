@@ -50,7 +50,10 @@ fn the_example_holds_and_covers_what_it_promises() {
     assert!(overlap.ends_with("2 cases, all as expected\n"), "{overlap}");
 
     // A configuration that says something else is found out.
-    desk.put("gate.json", &file("examples/contract/gate.json").replace("\"clock_skew_seconds\": 30", "\"clock_skew_seconds\": 29"));
+    desk.put(
+        "gate.json",
+        &file("examples/contract/gate.json").replace("\"clock_skew_seconds\": 30", "\"clock_skew_seconds\": 29"),
+    );
     let answer = desk.answer(&["test", "--only", "29 seconds late", "contract.yaml"], 1);
     assert_eq!(
         answer,
@@ -67,23 +70,40 @@ FAIL  29 seconds late, within the skew
 #[test]
 fn what_can_be_expected() {
     holds(json!({"name": "n", "token": "good", "expect": {"outcome": "allow", "reason": "ok"}}));
-    holds(json!({"name": "n", "token": "good", "expect": {"reason": "ok", "headers": {"X-User": "alice", "x-other": null},
-        "removed": ["authorization"], "filter_state": {"user": "alice", "other": null}}}));
-    holds(json!({"name": "n", "token": {"like": "good", "claims": {"exp": null, "aud": "x"}}, "expect": {"status": 401,
-        "outcome": "reject", "reasons": ["expiration_missing", "audience_mismatch"]}}));
+    holds(
+        json!({"name": "n", "token": "good", "expect": {"reason": "ok", "headers": {"X-User": "alice", "x-other": null},
+        "removed": ["authorization"], "filter_state": {"user": "alice", "other": null}}}),
+    );
+    holds(
+        json!({"name": "n", "token": {"like": "good", "claims": {"exp": null, "aud": "x"}}, "expect": {"status": 401,
+        "outcome": "reject", "reasons": ["expiration_missing", "audience_mismatch"]}}),
+    );
     differs(json!({"name": "n", "expect": {"outcome": "allow"}}), "- outcome: allow\n+ outcome: reject");
-    differs(json!({"name": "n", "token": "good", "expect": {"reason": "token_expired", "status": 401}}),
-        "- reason: token_expired\n+ reason: ok\n- status: 401\n+ status: none");
-    differs(json!({"name": "n", "expect": {"reason": "header_missing", "status": 403}}), "- status: 403\n+ status: 401");
-    differs(json!({"name": "n", "token": "good", "expect": {"reason": "ok", "headers": {"x-user": "bob", "x-a": "1"}}}),
-        "- headers.x-a: 1\n+ headers.x-a: none\n- headers.x-user: bob\n+ headers.x-user: alice");
-    differs(json!({"name": "n", "token": "good", "expect": {"reason": "ok", "removed": ["cookie"]}}),
-        "- removed.cookie: true\n+ removed.cookie: false");
-    differs(json!({"name": "n", "token": "good", "expect": {"reason": "ok", "filter_state": {"user": null}}}),
-        "- filter_state.user: none\n+ filter_state.user: alice");
-    differs(json!({"name": "n", "token": {"like": "good", "claims": {"aud": "x", "iss": "x"}}, "expect":
+    differs(
+        json!({"name": "n", "token": "good", "expect": {"reason": "token_expired", "status": 401}}),
+        "- reason: token_expired\n+ reason: ok\n- status: 401\n+ status: none",
+    );
+    differs(
+        json!({"name": "n", "expect": {"reason": "header_missing", "status": 403}}),
+        "- status: 403\n+ status: 401",
+    );
+    differs(
+        json!({"name": "n", "token": "good", "expect": {"reason": "ok", "headers": {"x-user": "bob", "x-a": "1"}}}),
+        "- headers.x-a: 1\n+ headers.x-a: none\n- headers.x-user: bob\n+ headers.x-user: alice",
+    );
+    differs(
+        json!({"name": "n", "token": "good", "expect": {"reason": "ok", "removed": ["cookie"]}}),
+        "- removed.cookie: true\n+ removed.cookie: false",
+    );
+    differs(
+        json!({"name": "n", "token": "good", "expect": {"reason": "ok", "filter_state": {"user": null}}}),
+        "- filter_state.user: none\n+ filter_state.user: alice",
+    );
+    differs(
+        json!({"name": "n", "token": {"like": "good", "claims": {"aud": "x", "iss": "x"}}, "expect":
         {"reason": "issuer_mismatch", "reasons": ["issuer_mismatch"]}}),
-        "- reasons: issuer_mismatch\n+ reasons: issuer_mismatch, audience_mismatch");
+        "- reasons: issuer_mismatch\n+ reasons: issuer_mismatch, audience_mismatch",
+    );
 }
 
 #[test]
@@ -92,9 +112,13 @@ fn what_can_be_asked() {
     let missing = json!({"reason": "header_missing"});
     holds(json!({"name": "n", "token": "good", "request": {"path": "/?access_token={token}"}, "expect": ok}));
     holds(json!({"name": "n", "token": "good", "request": {"headers": {"X-Token": "{token}"}}, "expect": missing}));
-    holds(json!({"name": "n", "token": "good", "request": {"headers": {"authorization": ["Bearer {token}", "Bearer {token}"]}},
-        "expect": {"reason": "token_ambiguous"}}));
-    holds(json!({"name": "n", "request": {"headers": {"authorization": "Bearer a.b"}}, "expect": {"reason": "token_malformed"}}));
+    holds(
+        json!({"name": "n", "token": "good", "request": {"headers": {"authorization": ["Bearer {token}", "Bearer {token}"]}},
+        "expect": {"reason": "token_ambiguous"}}),
+    );
+    holds(
+        json!({"name": "n", "request": {"headers": {"authorization": "Bearer a.b"}}, "expect": {"reason": "token_malformed"}}),
+    );
     holds(json!({"name": "n", "request": {"route": {"disabled": true}}, "expect": ok}));
     holds(json!({"name": "n", "request": {"route": {"requirement": "x"}}, "expect": {"reason": "claim_mismatch"}}));
     // The moment of a case moves its claims along; an absolute time stays.
@@ -104,8 +128,12 @@ fn what_can_be_asked() {
     holds(json!({"name": "n", "at": "now+60s", "token": fixed, "expect": {"reason": "token_expired"}}));
     holds(json!({"name": "n", "at": "2027-01-15T08:00:59Z", "token": fixed, "expect": ok}));
     holds(json!({"name": "n", "key_sets": {"corp": null}, "token": "good", "expect": {"reason": "jwks_unavailable"}}));
-    holds(json!({"name": "n", "token": {"like": "good", "header": {"alg": "none"}}, "expect": {"reason": "algorithm_not_allowed"}}));
-    holds(json!({"name": "n", "token": {"like": "good", "header": {"crit": ["x"]}}, "expect": {"reason": "crit_unsupported"}}));
+    holds(
+        json!({"name": "n", "token": {"like": "good", "header": {"alg": "none"}}, "expect": {"reason": "algorithm_not_allowed"}}),
+    );
+    holds(
+        json!({"name": "n", "token": {"like": "good", "header": {"crit": ["x"]}}, "expect": {"reason": "crit_unsupported"}}),
+    );
 }
 
 #[test]
@@ -137,8 +165,11 @@ fn keys_may_be_given() {
 
 #[test]
 fn for_machines() {
-    let desk = contract(json!({"name": "late", "token": {"like": "good", "claims": {"exp": "now-1h"}}, "expect": {"reason": "ok"}}));
-    let answer: Value = serde_json::from_str(&desk.answer(&["test", "--format", "json", "contract.json"], 1)).expect("JSON");
+    let desk = contract(
+        json!({"name": "late", "token": {"like": "good", "claims": {"exp": "now-1h"}}, "expect": {"reason": "ok"}}),
+    );
+    let answer: Value =
+        serde_json::from_str(&desk.answer(&["test", "--format", "json", "contract.json"], 1)).expect("JSON");
     assert_eq!(
         answer,
         json!({"cases": [{"name": "late", "as_expected": false, "why": ["token_expired: expired 3600 s ago, 60 s allowed"],
@@ -167,8 +198,13 @@ fn cases_that_make_no_sense() {
     desk.put("contract.json", r#"{"configuration": {"providers": {}}, "cases": []}"#);
     assert!(desk.trouble(&RUN).contains("configuration: providers: no provider"));
     let one = r#""claims": {}, "like""#;
-    desk.put("contract.json", &format!(r#"{{"configuration": "g.json", "tokens": {{"a": {{{one}: "b"}}, "b": {{{one}: "a"}}}},
-        "cases": [{{"name": "n", "token": "a", "expect": {{"reason": "ok"}}}}]}}"#));
+    desk.put(
+        "contract.json",
+        &format!(
+            r#"{{"configuration": "g.json", "tokens": {{"a": {{{one}: "b"}}, "b": {{{one}: "a"}}}},
+        "cases": [{{"name": "n", "token": "a", "expect": {{"reason": "ok"}}}}]}}"#
+        ),
+    );
     desk.put("g.json", &contract(json!(null)).take("gate.json"));
     assert!(desk.trouble(&RUN).contains("more than 16 tokens start from each other"));
 }

@@ -107,7 +107,10 @@ fn a_header_line_instead_of_a_file() {
     let header = format!("Authorization: Bearer {}", key.sign(&good()));
     let answer = desk.answer(&[EXPLAIN.as_slice(), &["--jwks", "corp=jwks.json", "--header", &header]].concat(), 0);
     assert!(answer.starts_with("allowed: its token is good\n"), "{answer}");
-    assert!(answer.contains("\nremoves      = authorization\n") && answer.ends_with("\nresult       = ok\n"), "{answer}");
+    assert!(
+        answer.contains("\nremoves      = authorization\n") && answer.ends_with("\nresult       = ok\n"),
+        "{answer}"
+    );
 }
 
 /// What the text says of a token, with more members in the provider and in the claims.
@@ -129,40 +132,63 @@ fn says(provider: Value, more: Value, expected: &[&str]) {
 
 #[test]
 fn claim_by_claim() {
-    says(json!({}), json!({"exp": NOW - 120}), &[
-        "token_expired: expired 120 s ago, 60 s allowed",
-        "exp_token    = 2027-01-15T07:58:00Z (120 s ago)",
-        "exp_expected = after 2027-01-15T07:59:00Z",
-        "signature    = pass",
-    ]);
-    says(json!({"max_lifetime": "300s"}), json!({}), &["exp_expected = after 2027-01-15T07:59:00Z, up to 2027-01-15T08:05:00Z"]);
+    says(
+        json!({}),
+        json!({"exp": NOW - 120}),
+        &[
+            "token_expired: expired 120 s ago, 60 s allowed",
+            "exp_token    = 2027-01-15T07:58:00Z (120 s ago)",
+            "exp_expected = after 2027-01-15T07:59:00Z",
+            "signature    = pass",
+        ],
+    );
+    says(
+        json!({"max_lifetime": "300s"}),
+        json!({}),
+        &["exp_expected = after 2027-01-15T07:59:00Z, up to 2027-01-15T08:05:00Z"],
+    );
     says(json!({}), json!({"exp": null}), &["exp_token    = (none)", "result       = expiration_missing"]);
     says(json!({}), json!({"exp": "soon"}), &["exp_token    = (a string)", "result       = claim_malformed"]);
-    says(json!({}), json!({"nbf": NOW + 61}), &[
-        "nbf_token    = 2027-01-15T08:01:01Z (in 61 s)",
-        "nbf_expected = up to 2027-01-15T08:01:00Z",
-    ]);
-    says(json!({"max_age": "30s"}), json!({"iat": NOW - 91}), &[
-        "iat_expected = after 2027-01-15T07:58:30Z, up to 2027-01-15T08:01:00Z",
-        "result       = lifetime_exceeded",
-    ]);
-    says(json!({"subjects": {"suffix": "@corp"}}), json!({}), &["sub_token    = alice", "sub_expected = what ends with @corp"]);
+    says(
+        json!({}),
+        json!({"nbf": NOW + 61}),
+        &["nbf_token    = 2027-01-15T08:01:01Z (in 61 s)", "nbf_expected = up to 2027-01-15T08:01:00Z"],
+    );
+    says(
+        json!({"max_age": "30s"}),
+        json!({"iat": NOW - 91}),
+        &["iat_expected = after 2027-01-15T07:58:30Z, up to 2027-01-15T08:01:00Z", "result       = lifetime_exceeded"],
+    );
+    says(
+        json!({"subjects": {"suffix": "@corp"}}),
+        json!({}),
+        &["sub_token    = alice", "sub_expected = what ends with @corp"],
+    );
     says(json!({"token_types": ["at+jwt"]}), json!({}), &["typ_token    = JWT", "typ_expected = at+jwt"]);
-    says(json!({"claims": [{"claim_name": "scope", "all_of": ["a", "b"]}]}), json!({"scope": "a c"}), &[
-        "scope_token  = a c",
-        "scope_expected = all of a, b",
-        "to be accepted: a token that was asked for the scope `b`",
-    ]);
-    says(json!({"claims": [{"claim_path": ["org", "id"], "matches": "[0-9]+"}]}), json!({"org": {"id": [7, "x"]}}), &[
-        "org.id_token = 7, x",
-        "org.id_expected = what matches [0-9]+",
-    ]);
-    says(json!({"algorithms": ["RS256"]}), json!({}), &[
-        "algorithm_not_allowed: `alg` is ES256, one of RS256 was expected",
-        "alg_expected = RS256",
-        "key          = k1 (ES256): not tried, the token's `alg` is not allowed",
-        "signature    = not checked",
-    ]);
+    says(
+        json!({"claims": [{"claim_name": "scope", "all_of": ["a", "b"]}]}),
+        json!({"scope": "a c"}),
+        &[
+            "scope_token  = a c",
+            "scope_expected = all of a, b",
+            "to be accepted: a token that was asked for the scope `b`",
+        ],
+    );
+    says(
+        json!({"claims": [{"claim_path": ["org", "id"], "matches": "[0-9]+"}]}),
+        json!({"org": {"id": [7, "x"]}}),
+        &["org.id_token = 7, x", "org.id_expected = what matches [0-9]+"],
+    );
+    says(
+        json!({"algorithms": ["RS256"]}),
+        json!({}),
+        &[
+            "algorithm_not_allowed: `alg` is ES256, one of RS256 was expected",
+            "alg_expected = RS256",
+            "key          = k1 (ES256): not tried, the token's `alg` is not allowed",
+            "signature    = not checked",
+        ],
+    );
 }
 
 #[test]
@@ -179,11 +205,14 @@ fn which_key_was_tried_and_why_others_were_not() {
     };
     let unusable = "k4: not tried, cannot be used: `crv` is `P-192`";
     let found = lines(&key.sign(&good()));
-    assert_eq!(found[..3], ["k0 (ES256): not tried, `kid` is another", "k1 (ES256): pass", "k2 (RS256): not tried, does not fit ES256"]);
+    assert_eq!(
+        found[..3],
+        ["k0 (ES256): not tried, `kid` is another", "k1 (ES256): pass", "k2 (RS256): not tried, does not fit ES256"]
+    );
     assert!(found[3].starts_with(unusable), "{found:?}");
     let stranger = Key::new(Algorithm::ES256, "stranger").with_kid("k1");
     assert_eq!(lines(&stranger.sign(&good()))[1], "k1 (ES256): fail");
-    let unknown = lines(&key.clone().with_kid("k9").sign(&good()));
+    let unknown = lines(&key.with_kid("k9").sign(&good()));
     assert_eq!(unknown[1], "k1 (ES256): not tried, `kid` is another");
 }
 

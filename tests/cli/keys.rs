@@ -97,6 +97,20 @@ fn claims_and_header_members() {
     assert_eq!(explained(&desk, &piped)["jti"], "7");
 }
 
+/// The key of RFC 8410 §10.3: in PEM as the RFC prints it, and the public half as a JWK.
+#[test]
+fn a_key_in_pem_signs() {
+    let desk = desk("EdDSA");
+    let pem = "MC4CAQAwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC";
+    desk.put("rfc8410.pem", &format!("-----BEGIN PRIVATE KEY-----\n{pem}\n-----END PRIVATE KEY-----\n"));
+    let public = json!({"kty": "OKP", "crv": "Ed25519", "x": "Gb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE"});
+    desk.put("jwks.json", &json!({"keys": [public]}).to_string());
+    let token = mint(&desk, &["--key", "rfc8410.pem", "--claim", "iss=https://idp/"], "");
+    let arguments = ["explain", "--config", "gate.json", "--jwks", "corp=jwks.json", "--token-file", "-", "--at", NOW];
+    let answer = text(&desk.run(&arguments, &token).stdout);
+    assert!(answer.ends_with("\nsignature    = pass\nresult       = ok\n"), "{answer}");
+}
+
 #[test]
 fn trouble_repeats_no_key() {
     let desk = desk("RS256");

@@ -16,10 +16,7 @@ fn furnished() -> Desk {
             "remote_jwks": {"http_uri": {"uri": "https://idp.example.com/jwks.json", "cluster": "idp"}}}}}"#,
     );
     desk.put("claims.yaml", "iss: https://idp.example.com/\naud: orders\n");
-    desk.put(
-        "contract.yaml",
-        "configuration: gate.json\ncases: [{name: expiry, expect: {reason: header_missing}}]\n",
-    );
+    desk.put("contract.yaml", "configuration: gate.json\ncases: [{name: expiry, expect: {reason: header_missing}}]\n");
     desk
 }
 
@@ -34,7 +31,8 @@ fn each_example_of_the_help_runs() {
         let examples: Vec<&str> = examples.take_while(|line| line.starts_with("  claimgate ")).collect();
         assert!(!examples.is_empty(), "{help}");
         for example in examples {
-            let example = example.replace("/etc/bash_completion.d/", "").replace("jwks.json --token", "dev.jwks.json --token");
+            let example =
+                example.replace("/etc/bash_completion.d/", "").replace("jwks.json --token", "dev.jwks.json --token");
             let script = example.replacen("claimgate", "\"$CLAIMGATE\"", 1);
             let output = Command::new("sh")
                 .args(["-c", &script])

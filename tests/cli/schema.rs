@@ -59,9 +59,14 @@ fn every_configuration_of_the_documentation_is_valid() {
         assert!(!found.is_empty(), "{name} holds no configuration: is it read rightly?");
         examples.extend(found.into_iter().map(|found| (name.to_owned(), found)));
     }
-    examples.push(("examples/contract/gate.json".to_owned(), serde_json::from_str(&file("examples/contract/gate.json")).expect("JSON")));
+    examples.push((
+        "examples/contract/gate.json".to_owned(),
+        serde_json::from_str(&file("examples/contract/gate.json")).expect("JSON"),
+    ));
     examples.push(("README.md".to_owned(), readme_example()));
-    examples.extend(schema(&[])["examples"].as_array().expect("a list").iter().map(|e| ("the schema".to_owned(), e.clone())));
+    examples.extend(
+        schema(&[])["examples"].as_array().expect("a list").iter().map(|e| ("the schema".to_owned(), e.clone())),
+    );
     for (name, example) in &examples {
         valid(&validator, name, example);
         Config::parse(example.to_string().as_bytes()).unwrap_or_else(|error| panic!("{name}: {error}"));
@@ -105,7 +110,12 @@ fn what_the_gate_refuses_for_its_form_is_not_valid() {
     ] {
         let mut example = readme_example();
         let (parent, name) = place.rsplit_once('/').expect("a path");
-        example.pointer_mut(parent).expect("a place").as_object_mut().expect("an object").insert(name.to_owned(), value);
+        example
+            .pointer_mut(parent)
+            .expect("a place")
+            .as_object_mut()
+            .expect("an object")
+            .insert(name.to_owned(), value);
         assert!(!validator.is_valid(&example), "{place}: {example}");
         assert!(Config::parse(example.to_string().as_bytes()).is_err(), "{place}: {example}");
     }
@@ -138,10 +148,17 @@ fn cases_have_a_schema_too() {
     let validator = validator(&["--contract"]);
     let example: Value = serde_saphyr::from_str(&file("examples/contract/contract.yaml")).expect("YAML");
     valid(&validator, "examples/contract/contract.yaml", &example);
-    for (place, value) in [("/cases/0/expct", json!({})), ("/cases/0/expect/status", json!("401")), ("/keys/x", json!("ES256"))] {
+    for (place, value) in
+        [("/cases/0/expct", json!({})), ("/cases/0/expect/status", json!("401")), ("/keys/x", json!("ES256"))]
+    {
         let mut example = example.clone();
         let (parent, name) = place.rsplit_once('/').expect("a path");
-        example.pointer_mut(parent).expect("a place").as_object_mut().expect("an object").insert(name.to_owned(), value);
+        example
+            .pointer_mut(parent)
+            .expect("a place")
+            .as_object_mut()
+            .expect("an object")
+            .insert(name.to_owned(), value);
         assert!(!validator.is_valid(&example), "{place}");
     }
 }

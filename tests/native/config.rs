@@ -170,6 +170,25 @@ fn rules_name_providers_that_exist() {
 }
 
 #[test]
+fn keys_in_pem() {
+    let (p256, rsa) = (include_str!("pem/p256.pem"), include_str!("pem/rsa_certificate.pem"));
+    let pem = |pem: Value| with(json!({"local_jwks": {"pem": pem}}));
+    for good in [json!(p256), json!([p256, rsa])] {
+        Config::parse(pem(good).to_string().as_bytes()).expect("public keys in PEM");
+    }
+    let private = "a private key, which does not belong here: a public key was expected";
+    let key = p256.replace("PUBLIC", "PRIVATE");
+    refused(&pem(json!(key)), &format!("providers.corp.local_jwks.pem: {private}"));
+    refused(&pem(json!([p256, key])), &format!("providers.corp.local_jwks.pem[1]: {private}"));
+    refused(&pem(json!([])), "providers.corp.local_jwks.pem: 0 keys, 1 to 4096 were expected");
+    refused(&pem(json!(7)), "providers.corp.local_jwks.pem: a public key in PEM, or a list of them");
+    refused(
+        &with(json!({"local_jwks": {"pem": p256, "inline": {"keys": []}}})),
+        "providers.corp.local_jwks: one of `inline`, `inline_string`, `inline_bytes` and `pem` was expected",
+    );
+}
+
+#[test]
 fn keys_in_the_configuration_must_be_usable() {
     let inline = |set: Value| with(json!({"local_jwks": {"inline": set}}));
     refused(
@@ -182,7 +201,7 @@ fn keys_in_the_configuration_must_be_usable() {
     );
     refused(
         &with(json!({"local_jwks": {}})),
-        "providers.corp.local_jwks: one of `inline`, `inline_string` and `inline_bytes` was expected",
+        "providers.corp.local_jwks: one of `inline`, `inline_string`, `inline_bytes` and `pem` was expected",
     );
     refused(
         &inline(json!({"keys": []})),

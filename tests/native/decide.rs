@@ -24,6 +24,20 @@ fn every_algorithm_verifies() {
 }
 
 #[test]
+fn eddsa_has_two_names() {
+    let key = Key::new(EdDSA, "k");
+    let names = ["EdDSA", "Ed25519"];
+    for (listed, own) in names.into_iter().flat_map(|listed| names.map(|own| (listed, own))) {
+        let mut set = key_set(&[&key]);
+        set["keys"][0]["alg"] = own.into();
+        let mut gate = Gate::with_set(set, json!({"algorithms": [listed]}));
+        for name in names {
+            gate.check(&key.sign_with_header(&json!({"alg": name, "kid": "k"}), &claims()), "ok");
+        }
+    }
+}
+
+#[test]
 fn symmetric_keys_only_by_allow_list() {
     let key = Key::new(HS256, "k");
     Gate::new(&[&key], json!({})).check(&key.sign(&claims()), "algorithm_not_allowed");
@@ -100,7 +114,7 @@ fn a_key_that_may_not_verify_says_so() {
         ("use", json!("enc"), "`use` is `enc`"),
         ("key_ops", json!(["encrypt"]), "`key_ops` does not hold `verify`"),
         ("alg", json!("RSA-OAEP"), "`alg` is `RSA-OAEP`"),
-        ("e", json!("Aw"), "exponent is not 65537"),
+        ("e", json!("Ag"), "exponent is not an odd number"),
     ] {
         let mut set = key_set(&[&rsa, &Key::new(ES256, "ec-1")]);
         set["keys"][0][member] = value;

@@ -90,7 +90,10 @@ fn agrees_with_itself(explained: &Explanation) {
                 **reason > Reason::SignatureInvalid && ![ClaimMalformed, LifetimeExceeded].contains(*reason)
             };
             if !explained.comparisons.is_empty() {
-                assert!(reasons.iter().filter(of_claims).all(|reason| told.contains(reason)), "{told:?}, {explained:?}");
+                assert!(
+                    reasons.iter().filter(of_claims).all(|reason| told.contains(reason)),
+                    "{told:?}, {explained:?}"
+                );
             }
         }
     }

@@ -5,6 +5,8 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use claimgate::{Algorithm, KeySet};
+use claimgate_testbed::{Algorithm as Alg, Key, key_set};
+use proptest::prelude::*;
 use serde_json::{Value, json};
 
 /// A set with one key.
@@ -66,7 +68,8 @@ fn rfc8037_ed25519() -> Value {
 fn rfc7515_a1_hs256() {
     let jwk = json!({"kty": "oct", "alg": "HS256",
         "k": "AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ-EstJQLr_T-1qS0gZH75aKtMN3Yj0iPS4hcgUuTwjAzZr1Z9CAow"});
-    let compact = format!("eyJ0eXAiOiJKV1QiLA0KICJhbGciOiJIUzI1NiJ9.{PAYLOAD}.dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk");
+    let compact =
+        format!("eyJ0eXAiOiJKV1QiLA0KICJhbGciOiJIUzI1NiJ9.{PAYLOAD}.dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk");
     verifies(Algorithm::Hs256, &jwk, &compact);
 }
 
@@ -127,6 +130,46 @@ fn rfc8037_a4_eddsa() {
     }
     assert_eq!(Algorithm::from_name("Ed25519"), Some(Algorithm::EdDsa), "RFC 9864's name");
     assert_eq!(Algorithm::from_name("ED25519"), None);
+}
+
+const INDEPENDENT: [(Algorithm, Alg); 12] = [
+    (Algorithm::Rs256, Alg::RS256),
+    (Algorithm::Rs384, Alg::RS384),
+    (Algorithm::Rs512, Alg::RS512),
+    (Algorithm::Ps256, Alg::PS256),
+    (Algorithm::Ps384, Alg::PS384),
+    (Algorithm::Ps512, Alg::PS512),
+    (Algorithm::Es256, Alg::ES256),
+    (Algorithm::Es384, Alg::ES384),
+    (Algorithm::EdDsa, Alg::EdDSA),
+    (Algorithm::Hs256, Alg::HS256),
+    (Algorithm::Hs384, Alg::HS384),
+    (Algorithm::Hs512, Alg::HS512),
+];
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    /// Another library signs; it and the gate take the same signatures.
+    #[test]
+    fn an_independent_library_agrees(
+        (alg, theirs) in proptest::sample::select(INDEPENDENT.to_vec()),
+        message in proptest::collection::vec(any::<u8>(), 0..300),
+        place in any::<proptest::sample::Index>(),
+        bit in 0..8_u8,
+    ) {
+        let private = Key::new(theirs, "k");
+        let set = KeySet::parse(key_set(&[&private]).to_string().as_bytes(), 1).expect("a set");
+        let [key] = set.keys() else { panic!("{:?}", set.skipped()) };
+        let mut signature = private.sign_message(&message);
+        prop_assert!(key.verify(alg, &message, &signature));
+        let place = place.index(signature.len());
+        signature[place] ^= 1 << bit;
+        prop_assert!(!key.verify(alg, &message, &signature));
+        prop_assert!(!private.verifies(&message, &signature));
+        signature[place] ^= 1 << bit;
+        prop_assert!(private.verifies(&message, &signature));
+    }
 }
 
 #[track_caller]
@@ -197,7 +240,10 @@ fn what_a_key_is_for() {
     skipped(&with(&p256, json!({"key_ops": []})), "`key_ops` does not hold `verify`");
     skipped(&with(&p256, json!({"key_ops": "verify"})), "`key_ops` is not an array of strings");
     skipped(&with(&p256, json!({"key_ops": ["verify", 1]})), "`key_ops` is not an array of strings");
-    skipped(&with(&p256, json!({"key_ops": ["verify", "verify"]})), "`key_ops` names an operation twice (RFC 7517 §4.3)");
+    skipped(
+        &with(&p256, json!({"key_ops": ["verify", "verify"]})),
+        "`key_ops` names an operation twice (RFC 7517 §4.3)",
+    );
     skipped(
         &with(&p256, json!({"use": "sig", "key_ops": ["verify", "encrypt"]})),
         "`use` is `sig` and `key_ops` holds `encrypt`: they contradict each other",

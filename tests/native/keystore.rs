@@ -346,6 +346,41 @@ fn a_kid_stays_unknown_for_a_minute() {
     want(&mut store, "x", at(70));
 }
 
+/// An answer to a question that was asked before the rotation says nothing of the new key.
+#[test]
+fn a_fetch_under_way_does_not_make_a_kid_unknown() {
+    let mut store = serving();
+    store.want(CORP, &Want::Look, at(10));
+    let before = fetch(&mut store, at(10));
+    want(&mut store, "k2", at(10));
+    store.handle_response(before.id, answer(&["a"]), at(11));
+    assert_eq!(look_up(&store, CORP, "k2", at(11)), r#"await Kid("k2")"#);
+    let after = fetch(&mut store, at(11));
+    store.handle_response(after.id, answer(&["a", "k2"]), at(12));
+    assert_eq!(look_up(&store, CORP, "k2", at(12)), "keys");
+
+    // One that is not there then either is unknown, and costs one fetch.
+    want(&mut store, "k3", at(13));
+    fetch_and(&mut store, answer(&["a", "k2"]), at(13));
+    assert_eq!(look_up(&store, CORP, "k3", at(14)), "none");
+    assert!(store.poll_fetch(at(14)).is_none());
+}
+
+#[test]
+fn another_worker_s_fetch_does_not_make_a_kid_unknown() {
+    let (mut one, mut other) = (serving(), store(1));
+    share(&one, &mut other, START);
+    one.want(CORP, &Want::Look, at(10));
+    let before = fetch(&mut one, at(10));
+    share(&one, &mut other, at(10));
+    want(&mut other, "k2", at(10));
+    one.handle_response(before.id, answer(&["a"]), at(11));
+    share(&one, &mut other, at(11));
+    assert_eq!(look_up(&other, CORP, "k2", at(11)), r#"await Kid("k2")"#);
+    fetch_and(&mut other, answer(&["a", "k2"]), at(11));
+    assert_eq!(look_up(&other, CORP, "k2", at(12)), "keys");
+}
+
 #[test]
 fn what_is_remembered_of_unknown_kids_is_bounded() {
     let mut store = serving();
@@ -426,6 +461,31 @@ fn keys_are_found_through_metadata() {
         let [Event::Failed { why: found, .. }] = &events[..] else { panic!("{events:?}") };
         assert!(found.to_string().contains(why), "{found}");
     }
+}
+
+#[test]
+fn keys_that_should_not_be_published_are_told_once() {
+    let mut store = store(1);
+    let set = |kids: [&str; 2]| {
+        let mut set = key_set(&[&Key::new(Alg::ES256, kids[0]), &Key::new(Alg::HS256, kids[1])]);
+        set["keys"][0]["d"] = "c2VjcmV0".into();
+        reply(200, &[], set.to_string().into_bytes())
+    };
+    let warning = |index: usize, kid: &str, why: &str| Event::KeyWarning {
+        issuer: CORP,
+        index,
+        kid: Some(kid.into()),
+        why: why.into(),
+    };
+    let private = "its private half stands beside it (`d`): who reads the set can sign";
+    let secret = "a shared secret in a set that can be fetched: who fetches it can sign";
+    assert_eq!(
+        fetch_and(&mut store, set(["a", "s"]), START),
+        [fetched(&["a", "s"]), warning(0, "a", private), warning(1, "s", secret)]
+    );
+    let events = fetch_and(&mut store, set(["b", "s"]), at(540));
+    let warnings: Vec<&Event> = events.iter().filter(|event| matches!(event, Event::KeyWarning { .. })).collect();
+    assert_eq!(warnings, [&warning(0, "b", private)]);
 }
 
 #[test]
@@ -586,7 +646,7 @@ fn nobody_waits_for_what_another_worker_has_spent() {
 
 #[test]
 fn the_fuzzer_s_corpus_keeps_the_rules() {
-    let lines = include_str!("keystore_corpus.txt").lines().filter(|line| !line.starts_with('#'));
+    let lines = include_str!("corpus/keystore.txt").lines().filter(|line| !line.starts_with('#'));
     let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).expect("ASCII"), 16).expect("hexadecimal");
     let mut count = 0;
     for line in lines {

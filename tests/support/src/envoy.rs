@@ -104,7 +104,11 @@ pub(crate) struct Envoy {
 }
 
 impl Envoy {
-    pub fn start(bootstrap: impl FnOnce(&Path) -> Value, concurrency: usize) -> Result<Self, String> {
+    pub fn start(
+        bootstrap: impl FnOnce(&Path) -> Value,
+        concurrency: usize,
+        preload: Option<&Path>,
+    ) -> Result<Self, String> {
         let binary = envoy_binary()?;
         let directory = tempfile::Builder::new().prefix("claimgate-envoy-").tempdir().map_err(|e| e.to_string())?;
         let file = |name| directory.path().join(name);
@@ -123,6 +127,7 @@ impl Envoy {
             // The plugin logs rejections as `info`; `main` lists a thousand extensions at that level.
             .args(["--log-level", "info", "--component-log-level", "main:warning"])
             .current_dir(directory.path())
+            .envs(preload.map(|library| ("LD_PRELOAD", library)))
             .stdin(Stdio::null())
             .stdout(log.try_clone().map_err(|e| e.to_string())?)
             .stderr(log)
@@ -150,6 +155,11 @@ impl Envoy {
     /// `None` while Envoy runs.
     pub fn exit_status(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().ok().flatten()
+    }
+
+    /// The number of the process.
+    pub fn process(&self) -> u32 {
+        self.child.id()
     }
 
     /// Where the administration interface listens, once it does.

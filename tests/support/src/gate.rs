@@ -4,7 +4,7 @@ use std::fmt;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::panic::resume_unwind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -13,6 +13,7 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 use crate::client::{Client, DETAILS_HEADER, Request};
+use crate::clock;
 use crate::envoy::Envoy;
 use crate::plugin::plugin;
 use crate::upstream::Upstream;
@@ -36,6 +37,7 @@ pub struct Builder {
     clusters: Vec<(String, SocketAddr)>,
     stats_config: Value,
     reloadable: bool,
+    clock: Option<u64>,
 }
 
 struct Listener {
@@ -47,6 +49,8 @@ struct Listener {
     routes: Option<Value>,
     /// Further members of an access log line: name and format.
     log_fields: Vec<(String, String)>,
+    /// Whether nothing but the filter is to cost anything.
+    bare: bool,
 }
 
 /// The message that carries the plugin's configuration.
@@ -68,6 +72,8 @@ enum Filter {
     None,
     /// The text of the plugin's configuration.
     Plugin(String),
+    /// Another plugin and its configuration.
+    Module(PathBuf, String),
     /// The configuration of `envoy.filters.http.jwt_authn`.
     Native(Value),
 }
@@ -81,6 +87,11 @@ impl Gate {
     /// A gate whose configuration is this text, which need not be JSON.
     pub fn plugin_text(configuration: &str) -> Builder {
         Builder::new(Filter::Plugin(configuration.to_owned()))
+    }
+
+    /// Another plugin in place of ours: a WebAssembly file and the text of its configuration.
+    pub fn module(file: &Path, configuration: &str) -> Builder {
+        Builder::new(Filter::Module(file.to_owned(), configuration.to_owned()))
     }
 
     /// Envoy's own `jwt_authn` with this configuration, in place of the plugin: the two can be compared.
@@ -123,6 +134,11 @@ impl Gate {
 
     pub fn upstream(&self) -> &Upstream {
         &self.upstream
+    }
+
+    /// The number of Envoy's process.
+    pub fn process(&self) -> u32 {
+        self.envoy().process()
     }
 
     pub fn get(&self, path: &str) -> Request<'_> {
@@ -235,14 +251,21 @@ impl Gate {
 
 impl Builder {
     fn new(filter: Filter) -> Self {
-        let listener =
-            Listener { filter, carrier: Carrier::default(), behind: Vec::new(), routes: None, log_fields: Vec::new() };
+        let listener = Listener {
+            filter,
+            carrier: Carrier::default(),
+            behind: Vec::new(),
+            routes: None,
+            log_fields: Vec::new(),
+            bare: false,
+        };
         Builder {
             listeners: vec![listener],
             concurrency: 2,
             clusters: Vec::new(),
             stats_config: json!({}),
             reloadable: false,
+            clock: None,
         }
     }
 
@@ -273,6 +296,14 @@ impl Builder {
             listener.routes = Some(routes.clone());
         }
         self
+    }
+
+    /// For measurements: Envoy answers what the filter lets pass by itself, and writes no access log.
+    pub fn bare(mut self) -> Self {
+        for listener in &mut self.listeners {
+            listener.bare = true;
+        }
+        self.routes(json!([{ "match": { "prefix": "/" }, "direct_response": { "status": 200 } }]))
     }
 
     /// A further member of each line of the access log.
@@ -307,6 +338,12 @@ impl Builder {
         Builder { reloadable: true, ..self }
     }
 
+    /// Stops the wall clock that Envoy and the plugin see at this moment, in seconds since the epoch. A program that does
+    /// not load its C library like others goes on with the clock of the machine.
+    pub fn clock_stopped_at(self, seconds: u64) -> Self {
+        Builder { clock: Some(seconds), ..self }
+    }
+
     /// Starts Envoy and an upstream, and waits until requests are served.
     ///
     /// # Errors
@@ -316,7 +353,8 @@ impl Builder {
         bootstraps(&self.listeners, Path::new(""))?;
         let upstream = Upstream::start();
         let bootstrap = |directory: &Path| self.bootstrap(upstream.addr(), directory);
-        let mut envoy = Envoy::start(bootstrap, self.concurrency)?;
+        let clock = self.clock.map(clock::stopped_at).transpose()?;
+        let mut envoy = Envoy::start(bootstrap, self.concurrency, clock.as_deref())?;
         let (admin, clients) = wait_until_ready(&mut envoy, self.listeners.len())?;
         Ok(Gate { envoy: Mutex::new(envoy), admin, clients, upstream, listeners: Mutex::new(self.listeners) })
     }
@@ -364,7 +402,7 @@ impl Listener {
             "name": "router",
             "typed_config": { "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router" },
         }));
-        json!({
+        let mut listener = json!({
             "name": listener_name(number),
             "address": socket_address(FREE_PORT),
             "filter_chains": [{ "filters": [{
@@ -403,7 +441,13 @@ impl Listener {
                     "http_filters": filters,
                 },
             }] }],
-        })
+        });
+        if self.bare {
+            let manager = &mut listener["filter_chains"][0]["filters"][0]["typed_config"];
+            manager["access_log"].take();
+            manager["local_reply_config"].take();
+        }
+        listener
     }
 
     fn http_filter(&self) -> Result<Option<Value>, String> {
@@ -415,21 +459,23 @@ impl Listener {
                     "type.googleapis.com/envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication".into();
                 Some(json!({ "name": "jwt_authn", "typed_config": configuration }))
             }
-            Filter::Plugin(configuration) => Some(json!({
-                "name": "claimgate",
-                "typed_config": {
-                    "@type": "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm",
-                    "config": {
-                        "name": "claimgate",
-                        "vm_config": {
-                            "runtime": "envoy.wasm.runtime.v8",
-                            "code": { "local": { "filename": plugin()? } },
-                        },
-                        "configuration": self.carrier.wrap(configuration)?,
-                    },
-                },
-            })),
+            Filter::Plugin(configuration) => Some(self.wasm(&plugin()?, configuration)?),
+            Filter::Module(file, configuration) => Some(self.wasm(file, configuration)?),
         })
+    }
+
+    fn wasm(&self, file: &Path, configuration: &str) -> Result<Value, String> {
+        Ok(json!({
+            "name": "claimgate",
+            "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm",
+                "config": {
+                    "name": "claimgate",
+                    "vm_config": { "runtime": "envoy.wasm.runtime.v8", "code": { "local": { "filename": file } } },
+                    "configuration": self.carrier.wrap(configuration)?,
+                },
+            },
+        }))
     }
 }
 

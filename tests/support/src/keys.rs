@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
 use ed25519_dalek::pkcs8::EncodePrivateKey as _;
 use jsonwebtoken::jwk::{Jwk, ThumbprintHash};
-use jsonwebtoken::{Algorithm, AlgorithmFamily, EncodingKey, crypto};
+use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey, EncodingKey, crypto};
 use p256::pkcs8::EncodePublicKey as _;
 use rsa::pkcs1::{DecodeRsaPrivateKey as _, EncodeRsaPrivateKey as _};
 use rsa::rand_core::{OsRng, RngCore};
@@ -95,8 +95,21 @@ impl Key {
     /// A correctly signed token whose header and payload are any bytes.
     pub fn sign_bytes(&self, header: &[u8], payload: &[u8]) -> String {
         let message = format!("{}.{}", encode_part(header), encode_part(payload));
-        let signature = crypto::sign(message.as_bytes(), &self.private, self.algorithm).expect("the key fits its alg");
-        format!("{message}.{signature}")
+        let signature = self.sign_message(message.as_bytes());
+        format!("{message}.{}", encode_part(&signature))
+    }
+
+    /// The signature over any message.
+    pub fn sign_message(&self, message: &[u8]) -> Vec<u8> {
+        let signature = crypto::sign(message, &self.private, self.algorithm).expect("the key fits its alg");
+        BASE64_URL_SAFE_NO_PAD.decode(signature).expect("a signature is base64url")
+    }
+
+    /// Whether the library that signs would take this signature.
+    pub fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
+        let jwk = Jwk::from_encoding_key(&self.private, self.algorithm).expect("a key made here is sound");
+        let public = DecodingKey::from_jwk(&jwk).expect("a key made here is sound");
+        crypto::verify(&encode_part(signature), message, &public, self.algorithm).unwrap_or(false)
     }
 }
 

@@ -17,6 +17,7 @@
 #![allow(clippy::disallowed_methods, reason = "`clippy.toml` says what the core must not call")]
 
 mod client;
+mod clock;
 pub mod drills;
 mod envoy;
 mod gate;
@@ -33,7 +34,7 @@ pub use gate::{Builder, Carrier, Gate, StartError};
 pub use issuer::{Behaviour, Issuer};
 pub use jsonwebtoken::Algorithm;
 pub use keys::{Key, encode_part, key_set, tampered, unix_time, unsecured};
-pub use plugin::plugin;
+pub use plugin::{bench_plugin, plugin, run, target_directory};
 pub use server::Received;
 pub use upstream::Upstream;
 pub use wait::eventually;

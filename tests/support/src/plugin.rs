@@ -16,8 +16,28 @@ pub fn plugin() -> Result<PathBuf, String> {
     PLUGIN.get_or_init(build).clone()
 }
 
+/// Builds the plugin that `examples/bench` compares with, once per process, and tells where it is. All of it for speed,
+/// whatever the profile says of ours.
+///
+/// # Errors
+/// What cargo or rustup printed.
+pub fn bench_plugin() -> Result<PathBuf, String> {
+    static PLUGIN: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    let build = || {
+        add_target()?;
+        run(cargo()
+            .args(["build", "--package", "claimgate-bench-plugin", "--release", "--target", WASM_TARGET])
+            .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "3"))?;
+        Ok(target_directory()?.join(WASM_TARGET).join("release").join("claimgate_bench_plugin.wasm"))
+    };
+    PLUGIN.get_or_init(build).clone()
+}
+
 /// Cargo's target directory for this workspace, wherever the user has put it.
-pub(crate) fn target_directory() -> Result<PathBuf, String> {
+///
+/// # Errors
+/// What cargo printed.
+pub fn target_directory() -> Result<PathBuf, String> {
     let metadata = run(cargo().args(["metadata", "--no-deps", "--format-version", "1"]))?;
     let metadata: Value = serde_json::from_str(&metadata).map_err(|error| format!("`cargo metadata`: {error}"))?;
     metadata["target_directory"].as_str().map(PathBuf::from).ok_or_else(|| "`cargo metadata` names no target".into())
@@ -27,7 +47,7 @@ pub(crate) fn target_directory() -> Result<PathBuf, String> {
 ///
 /// # Errors
 /// The command and what it printed, unless it succeeded.
-pub(crate) fn run(command: &mut Command) -> Result<String, String> {
+pub fn run(command: &mut Command) -> Result<String, String> {
     let output = command.output().map_err(|error| format!("cannot run {command:?}: {error}"))?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
     if output.status.success() {
@@ -61,7 +81,7 @@ fn cargo() -> Command {
     command
 }
 
-fn in_workspace(program: impl AsRef<OsStr>) -> Command {
+pub(crate) fn in_workspace(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
     command.current_dir(WORKSPACE);
     command

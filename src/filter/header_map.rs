@@ -1,0 +1,21 @@
+//! The request's headers in one piece of memory: the SDK takes two more for each line.
+#![expect(unsafe_code, reason = "the SDK hands out no buffer of headers, and an import cannot be called safely")]
+
+#[link(wasm_import_module = "env")]
+unsafe extern "C" {
+    fn proxy_get_header_map_pairs(map_type: u32, return_map_data: *mut *mut u8, return_map_size: *mut usize) -> u32;
+}
+
+/// What the ABI calls the headers of the request.
+const HTTP_REQUEST_HEADERS: u32 = 0;
+
+/// The headers of the request of the effective context, as `Request::from_pairs` reads them. Nothing if the host refuses.
+pub fn request_headers() -> Option<Vec<u8>> {
+    let (mut data, mut size) = (std::ptr::null_mut::<u8>(), 0_usize);
+    // SAFETY: both pointers are those of variables that live beyond the call. The host has taken the memory from the
+    // allocator that the SDK exports (`proxy_on_memory_allocate`): a `Vec<u8>` of this capacity, which nobody else holds.
+    unsafe {
+        let status = proxy_get_header_map_pairs(HTTP_REQUEST_HEADERS, &raw mut data, &raw mut size);
+        (status == 0 && !data.is_null()).then(|| Vec::from_raw_parts(data, size, size))
+    }
+}
