@@ -219,7 +219,11 @@ fn requests(arguments: &Arguments, wrk: &Wrk) -> Result<Vec<Bar>, String> {
             let status = gate.get("/").bearer(&token).send().status;
             if status == 200 {
                 named.push((*filter, *alg));
-                cells.push(Cell { gate, path: "/", tokens: wrk.tokens(&format!("{alg:?}"), &[token.clone()]) });
+                cells.push(Cell {
+                    gate,
+                    path: "/",
+                    tokens: wrk.tokens(&format!("{alg:?}"), std::slice::from_ref(&token)),
+                });
             } else {
                 eprintln!("{} answers {alg:?} with {status}", filter.name());
             }
@@ -269,7 +273,8 @@ fn requests(arguments: &Arguments, wrk: &Wrk) -> Result<Vec<Bar>, String> {
     let portable = |alg| difference(Filter::Portable, Filter::Warm, alg);
     let host = |alg| difference(Filter::CacheOff, Filter::Warm, alg);
     let jwt_simple = |alg| difference(Filter::JwtSimple, Filter::Nothing, alg);
-    let lines: [(&str, &dyn Fn(Algorithm) -> Option<f64>); 3] =
+    type Time<'t> = (&'t str, &'t dyn Fn(Algorithm) -> Option<f64>);
+    let lines: [Time<'_>; 3] =
         [("claimgate", &host), ("claimgate, `host_crypto` off", &portable), ("`jwt-simple`", &jwt_simple)];
     let table = lines.map(|(name, time)| {
         let cells = algorithms.iter().map(|alg| or_dash(time(*alg).map(number)));

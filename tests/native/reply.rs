@@ -24,7 +24,7 @@ fn rejected(settings: Value, headers: &[(&str, &str)]) -> LocalReply {
             .map(|(n, v)| (*n, *v)),
     );
     let decision = gate.decide(&request);
-    match reply(&request, &gate.config, decision.clone()) {
+    match reply(&request, &gate.config, decision) {
         Effects::Reply(reply) => reply,
         other => panic!("{other:?}"),
     }

@@ -108,6 +108,11 @@ impl Gate {
         self.client().address()
     }
 
+    /// Where Envoy's own page of metrics is.
+    pub fn admin_addr(&self) -> SocketAddr {
+        self.admin.address()
+    }
+
     /// The client of one listener: 0 is the gate's own, the next are those [beside](Builder::beside) it.
     ///
     /// # Panics
