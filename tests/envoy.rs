@@ -755,7 +755,7 @@ impl<'g> Rejections<'g> {
             });
             assert_eq!((&event["reason"], &event["environment"]), (&json!(reason), &json!("staging")), "{event}");
             assert_eq!(event["request_id"], line["request_id"]);
-            assert_eq!(event["detail"].is_string(), true, "{event}");
+            assert!(event["detail"].is_string(), "{event}");
         }
         for reason in claimgate::Reason::ALL.into_iter().filter(|reason| *reason != claimgate::Reason::TokenRevoked) {
             let expected = counts.get(reason.as_str()).copied().unwrap_or_default();

@@ -3,7 +3,9 @@
 
 use std::rc::Rc;
 
-use claimgate::{Algorithm, Decision, KeySet, Portable, Request, UnverifiedJws, VerifiedJws, VerifyingKey};
+use claimgate::{
+    Algorithm, Brake, Decision, KeySet, Portable, Rates, Request, UnixTime, UnverifiedJws, VerifiedJws, VerifyingKey,
+};
 use libtest_mimic::Failed;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -69,7 +71,11 @@ impl Jws {
             Ok(jws) => {
                 let claims_set = Some(Value::Object(jws.payload().clone()));
                 let jws = Rc::new(jws);
-                let verifies = |alg, keys: &[&VerifyingKey]| VerifiedJws::verify(&jws, alg, keys, &Portable).is_some();
+                let now = UnixTime::from_secs(0);
+                let mut brake = Brake::new(Rates { light: 1000, medium: 1000, heavy: 1000 }, now);
+                let mut verifies = |alg, keys: &[&VerifyingKey]| {
+                    VerifiedJws::verify(&jws, alg, keys, &Portable, &mut brake, now).is_ok_and(|jws| jws.is_some())
+                };
                 Self { verifies: allowed(&jws, &set).is_some_and(|(alg, keys)| verifies(alg, &keys)), claims_set }
             }
             // All of it is well-formed, and the payload is something else than a claims set. Header and signature are
