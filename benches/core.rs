@@ -74,7 +74,8 @@ fn parse(c: &mut Criterion) {
         });
     }
     group.finish();
-    let pairs = pairs(&[(":path", "/orders"), (":method", "GET"), ("authorization", "Bearer a.b.c"), ("accept", "*/*")]);
+    let pairs =
+        pairs(&[(":path", "/orders"), (":method", "GET"), ("authorization", "Bearer a.b.c"), ("accept", "*/*")]);
     c.bench_function("parse/a host's headers", |b| b.iter(|| Request::from_pairs(black_box(pairs.clone()))));
 }
 

@@ -179,12 +179,19 @@ fn measure_all(arguments: &Arguments) -> Result<Vec<Bar>, String> {
     let wrk = Wrk::find(arguments.headers)?;
     let Arguments { rounds, seconds, headers, .. } = arguments;
     println!("{}\n", machine());
-    println!("One worker, {headers} headers besides `Host` and `Authorization`, least of {rounds} rounds of {seconds} s.\n");
+    println!(
+        "One worker, {headers} headers besides `Host` and `Authorization`, least of {rounds} rounds of {seconds} s.\n"
+    );
 
     let mut bars = requests(arguments, &wrk)?;
     bars.extend(growth(arguments, &wrk)?);
     bars.extend(distinct_tokens(arguments, &wrk)?);
-    bars.push(Bar { measure: "size of `claimgate.wasm`", measured: Some(plugin_bytes as f64), at_most: 1e6, unit: "bytes" });
+    bars.push(Bar {
+        measure: "size of `claimgate.wasm`",
+        measured: Some(plugin_bytes as f64),
+        at_most: 1e6,
+        unit: "bytes",
+    });
     bars.push(start(arguments)?);
     Ok(bars)
 }
@@ -227,7 +234,12 @@ fn requests(arguments: &Arguments, wrk: &Wrk) -> Result<Vec<Bar>, String> {
 
     let names: Vec<String> = algorithms.iter().map(|alg| format!("{alg:?}")).collect();
     let head = |first: &'static str, last: &[&'static str]| -> Vec<String> {
-        [first].into_iter().chain(names.iter().map(String::as_str)).chain(last.iter().copied()).map(str::to_owned).collect()
+        [first]
+            .into_iter()
+            .chain(names.iter().map(String::as_str))
+            .chain(last.iter().copied())
+            .map(str::to_owned)
+            .collect()
     };
     let rows = |cell: &dyn Fn(Filter, Algorithm) -> String| -> Vec<Vec<String>> {
         let row = |filter: Filter| {
@@ -240,9 +252,8 @@ fn requests(arguments: &Arguments, wrk: &Wrk) -> Result<Vec<Bar>, String> {
         println!("{}", table(&head.iter().map(String::as_str).collect::<Vec<_>>(), rows));
     };
 
-    let mut table = rows(&|filter, alg| {
-        or_dash(cpu(filter, alg).map(|cost| with_ratio(cost, cpu(Filter::Native, alg))))
-    });
+    let mut table =
+        rows(&|filter, alg| or_dash(cpu(filter, alg).map(|cost| with_ratio(cost, cpu(Filter::Native, alg)))));
     for (filter, row) in Filter::ALL.iter().zip(&mut table) {
         let gate = gates.iter().find(|(other, _)| other == filter).map(|(_, gate)| gate);
         row.push(or_dash(gate.map(|gate| memory(gate.process()) >> 20)));
@@ -301,9 +312,7 @@ fn growth(arguments: &Arguments, wrk: &Wrk) -> Result<Vec<Bar>, String> {
     let many: serde_json::Map<String, Value> =
         (0..providers).map(|number| (format!("provider-{number}"), provider(&issuer(number), &set))).collect();
     let many_providers = start(&json!({ "providers": many }))?;
-    let rule = |number| {
-        json!({ "match": { "prefix": format!("/service-{number}/") }, "requires": { "provider_name": PROVIDER } })
-    };
+    let rule = |number| json!({ "match": { "prefix": format!("/service-{number}/") }, "requires": { "provider_name": PROVIDER } });
     let mut many_rules = configuration(&provider(ISSUER, &set));
     many_rules["rules"] = (0..rules).map(rule).collect();
     let many_rules = start(&many_rules)?;
@@ -324,7 +333,11 @@ fn growth(arguments: &Arguments, wrk: &Wrk) -> Result<Vec<Bar>, String> {
     let cells: Vec<Cell<'_>> = cells
         .into_iter()
         .enumerate()
-        .map(|(number, (gate, path, token))| Cell { gate, path, tokens: wrk.tokens(&format!("growth-{number}"), &[token]) })
+        .map(|(number, (gate, path, token))| Cell {
+            gate,
+            path,
+            tokens: wrk.tokens(&format!("growth-{number}"), &[token]),
+        })
         .collect();
     let costs = measure(arguments, wrk, &cells)?;
     let base = costs[0].cpu;
@@ -369,7 +382,12 @@ fn distinct_tokens(arguments: &Arguments, wrk: &Wrk) -> Result<Option<Bar>, Stri
     let row = |tokens: u64, bytes: u64| vec![tokens.to_string(), (bytes >> 20).to_string()];
     println!("{}", table(&["distinct tokens", "MiB"], &[row(1, before), row(arguments.tokens, after)]));
     let grown = after.saturating_sub(before) as f64 / 1024.0 / 1024.0;
-    Ok(Some(Bar { measure: "1 → 100,000 distinct tokens: memory", measured: Some(grown), at_most: CACHE_MIB, unit: "MiB" }))
+    Ok(Some(Bar {
+        measure: "1 → 100,000 distinct tokens: memory",
+        measured: Some(grown),
+        at_most: CACHE_MIB,
+        unit: "MiB",
+    }))
 }
 
 /// How much longer Envoy takes to start with the plugin.
@@ -401,12 +419,8 @@ fn measure(arguments: &Arguments, wrk: &Wrk, cells: &[Cell<'_>]) -> Result<Vec<C
             let seconds = if round == 0 { 1 } else { arguments.seconds };
             let load = wrk.run(cell.gate.addr(), cell.path, &cell.tokens, 0, seconds)?;
             let spent = cpu(cell.gate.process()).saturating_sub(before).as_secs_f64() * 1e6;
-            let cost = Cost {
-                cpu: spent / load.requests as f64,
-                per_second: load.per_second(),
-                p50: load.p50,
-                p99: load.p99,
-            };
+            let cost =
+                Cost { cpu: spent / load.requests as f64, per_second: load.per_second(), p50: load.p50, p99: load.p99 };
             if round > 0 && least.is_none_or(|least| cost.cpu < least.cpu) {
                 *least = Some(cost);
             }

@@ -6,8 +6,8 @@ use std::cell::RefCell;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use claimgate::{
-    Algorithm, Because, Config, Decision, Effects, KeySet, KeyStore, Portable, Request, Response, RouteSetting, State,
-    UnixTime, decide, explain, rejection_line, reply,
+    Algorithm, Because, Config, Decision, Effects, KeySet, KeyStore, Mode, Portable, Request, Response, RouteSetting,
+    State, UnixTime, decide, explain, rejection_line, reply,
 };
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
@@ -34,19 +34,20 @@ impl Gate {
         let explained = explain(request, &self.config, &self.state, &Portable, NOW);
         let decision = decide(request, &self.config, &mut self.state, &Portable, NOW);
         assert_eq!(explained.decision, decision, "the explanation contradicts the decision");
-        let effects = reply(request, &self.config, &decision);
+        let effects = reply(request, &self.config, decision.clone());
         match &decision {
             Decision::Allow(allow) => {
                 assert!(matches!(effects, Effects::Forward(_)));
-                for name in &self.config.managed_headers {
-                    assert!(!request.has(name) || allow.remove.contains(name), "`{name}` came from outside");
+                let managed = |name: &str| allow.mode == Mode::Enforce && self.config.is_managed(name);
+                for (name, _) in request.headers().filter(|(name, _)| managed(name)) {
+                    assert!(allow.remove.iter().any(|removed| removed == name), "`{name}` came from outside");
                 }
             }
             Decision::Reject(rejection) => {
-                assert!(matches!(effects, Effects::Reply(_)));
+                assert_eq!(matches!(effects, Effects::Reply(_)), rejection.mode == Mode::Enforce);
                 let reasons = rejection.reasons();
                 assert!(!reasons.is_empty() && reasons.is_sorted(), "{reasons:?}");
-                let line = rejection_line(request, rejection, &explained.report, None, 0, NOW);
+                let line = rejection_line(request, &self.config, rejection, &explained.report, None, 0, NOW);
                 assert!(serde_json::from_str::<serde_json::Value>(&line.text).is_ok(), "{}", line.text);
                 assert!(!line.text.contains('\n'));
             }
