@@ -18,7 +18,9 @@ use documents::{Answer, Expected, Step, read, steps};
 
 #[test]
 fn every_command_of_the_examples_page_does_what_it_says() {
-    if let Err(why) = Shell::default().run("docker version --format {{.Server}} && docker compose version && curl --version") {
+    if let Err(why) =
+        Shell::default().run("docker version --format {{.Server}} && docker compose version && curl --version")
+    {
         assert!(std::env::var_os("CI").is_none_or(|ci| ci != "true"), "CI=true, and there is no Docker engine:\n{why}");
         say(&format!("NOT RUN: {PAGE} on a Docker engine, because there is none:\n{why}"));
         return;

@@ -21,11 +21,7 @@ fn every_query_asks_for_what_there_is() {
     }
     let unused: Vec<&String> = shown.keys().filter(|name| !asked.contains(*name)).collect();
     // What these count for the other mode, or for whom something is wrong, is no picture for every day.
-    let left_out = [
-        "claimgate_shadow_allowed",
-        "claimgate_shadow_bypassed",
-        "claimgate_shadow_verified",
-    ];
+    let left_out = ["claimgate_shadow_allowed", "claimgate_shadow_bypassed", "claimgate_shadow_verified"];
     assert_eq!(unused, left_out, "metrics that neither the dashboard nor a rule shows");
 }
 

@@ -137,7 +137,9 @@ impl KeyStore {
         entry.refetches = Budget { left: state.refetches_left.min(REFETCH_BURST), refilled: state.refetches_refilled };
         entry.looked = state.looked;
         entry.in_flight = match state.lease {
-            Some((holder, deadline)) if holder != worker && now < deadline => Some(InFlight { id: None, deadline, asked_for: 0 }),
+            Some((holder, deadline)) if holder != worker && now < deadline => {
+                Some(InFlight { id: None, deadline, asked_for: 0 })
+            }
             _ => None,
         };
         if state.failures > had_failures && entry.in_flight.is_none() {
