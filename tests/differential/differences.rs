@@ -357,6 +357,18 @@ const KINDS: &[Kind] = &[
         },
     },
     Kind {
+        id: "nested",
+        evidence: Evidence::Outcome(|seen| {
+            let is_nested = |cty: &str| cty.eq_ignore_ascii_case("jwt") || cty.eq_ignore_ascii_case("application/jwt");
+            seen.token(|token| token.header["cty"].as_str().is_some_and(is_nested))
+                && seen.stricter(&["token_malformed"])
+        }),
+        example: |world| {
+            let header = json!({ "alg": "ES256", "kid": "ec", "cty": "JWT" });
+            with_token(world, &world.key("ec").sign_with_header(&header, &honest(world)))
+        },
+    },
+    Kind {
         id: "strict_encoding",
         evidence: Evidence::Outcome(|seen| {
             let padded = |token: &Token| seen.text(|text| text.contains(&format!("{}=", token.compact)));
