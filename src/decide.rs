@@ -275,7 +275,7 @@ enum Outcome<'a> {
 struct Accepted<'a> {
     provider: &'a Provider,
     place: Place,
-    proof: Proof,
+    proof: Rc<Proof>,
     claims: ClaimsSet<'a, Verified>,
     extra: Extra<'a>,
 }
@@ -295,7 +295,7 @@ struct Notebook<'a> {
     braked: Vec<Cost>,
     used: Vec<Ticket>,
     missed: usize,
-    learnt: Vec<(Ticket, ClaimsSet<'a, Verified>, Proof)>,
+    learnt: Vec<(Ticket, ClaimsSet<'a, Verified>, Rc<Proof>)>,
 }
 
 impl Notebook<'_> {
@@ -613,7 +613,7 @@ impl<'a> Court<'a, '_> {
             let mut valid = proofs.filter(|(_, proof)| proof.issuer == provider.keys && Some(proof.set) == set);
             if let Some((known, proof)) = valid.next() {
                 self.note(|notebook| notebook.used.extend(token.ticket));
-                checked.verified = Some(Some((known.claims.clone(), Proven::Before(proof.clone()))));
+                checked.verified = Some(Some((known.claims.clone(), Proven::Before(Rc::clone(proof)))));
                 return Ok(checked);
             }
             self.note(|notebook| notebook.missed = notebook.missed.saturating_add(1));
@@ -673,15 +673,15 @@ impl<'a> Court<'a, '_> {
         token: &Token<'a>,
         claims: &ClaimsSet<'a, Verified>,
         proven: Proven,
-    ) -> Proof {
+    ) -> Rc<Proof> {
         let (kid, set) = match proven {
             Proven::Before(proof) => return proof,
             Proven::Now { kid, set } => (kid, set),
         };
         let notes = annotate::notes(provider, claims);
-        let proof = Proof { issuer: provider.keys, set: set.unwrap_or_default(), kid, notes };
+        let proof = Rc::new(Proof { issuer: provider.keys, set: set.unwrap_or_default(), kid, notes });
         if let (Some(ticket), true, Some(_)) = (token.ticket, provider.caches(claims.jws().compact()), set) {
-            self.note(|notebook| notebook.learnt.push((ticket, claims.clone(), proof.clone())));
+            self.note(|notebook| notebook.learnt.push((ticket, claims.clone(), Rc::clone(&proof))));
         }
         proof
     }
@@ -732,7 +732,7 @@ struct Checked<'a> {
 /// When a signature was found valid.
 enum Proven {
     /// For an earlier request.
-    Before(Proof),
+    Before(Rc<Proof>),
     /// For this one, by the key of this name in this set.
     Now { kid: Option<String>, set: Option<u64> },
 }

@@ -20,8 +20,8 @@ use crate::config::{Config, ErrorFormat, HostCrypto, Mode};
 use crate::decide::{Decision, Need, Report, State, judge};
 use crate::keystore::{Event, Fetch, IssuerId, KeyStore, Response, Source, Want, notes};
 use crate::observe::{
-    KidLabels, Line, LogGate, cost_counters, decision_counters, event_counter, event_line, gauges, omitted_line,
-    rejection_line, status,
+    Allowed, KidLabels, Line, LogGate, cost_counters, decision_counters, event_counter, event_line, gauges,
+    omitted_line, rejection_line, status,
 };
 use crate::parking::{Parked, Parking};
 use crate::reply::{Effects, LocalReply, json_reply, reject, reply};
@@ -62,6 +62,7 @@ struct Gate {
     /// The host's signature verification, if it has one that was found right.
     foreign: Option<Foreign>,
     kids: KidLabels,
+    allowed: Allowed,
     metrics: Metrics,
     gauges_due: UnixTime,
     /// Fetches under way, by the host's name for the callout.
@@ -112,6 +113,7 @@ impl Gate {
             host: None,
             foreign: None,
             kids: KidLabels::default(),
+            allowed: Allowed::default(),
             metrics: Metrics::default(),
             gauges_due: now,
             callouts: Vec::new(),
@@ -138,8 +140,14 @@ impl Gate {
         let host = self.host();
         let crypto: &dyn Crypto = self.foreign.as_ref().map_or(&Portable, |foreign| foreign);
         let judgement = judge(request, &self.config, &mut self.state, crypto, now);
-        let metrics = &mut self.metrics;
-        decision_counters(&self.config, &judgement.decision, &mut self.kids, |name| metrics.add(name, 1));
+        match &judgement.decision {
+            // Told with the next tick: that is most requests, and they are all alike.
+            Decision::Allow(allow) => self.allowed.add(allow),
+            decision => {
+                let metrics = &mut self.metrics;
+                decision_counters(&self.config, decision, &mut self.kids, |name| metrics.add(name, 1));
+            }
+        }
         let lines = match &judgement.decision {
             Decision::Reject(rejection) => match self.log_gate.admit(rejection.reason(), now) {
                 Some(suppressed) => {
@@ -155,7 +163,19 @@ impl Gate {
             }
             Decision::Await(_) => Vec::new(),
         };
-        Verdict { host, effects: reply(request, &self.config, judgement.decision), lines }
+        let effects = reply(request, &self.config, judgement.decision);
+        if self.allowed.is_full() {
+            self.tell_allowed();
+        }
+        Verdict { host, effects, lines }
+    }
+
+    /// Tells the host how many requests went on.
+    fn tell_allowed(&mut self) {
+        for (decision, count) in self.allowed.take() {
+            let metrics = &mut self.metrics;
+            decision_counters(&self.config, &decision, &mut self.kids, |name| metrics.add(name, count));
+        }
     }
 
     /// The gate's own answer, if this request asks for it.
@@ -388,6 +408,7 @@ impl RootContext for Root {
             events.extend(fetched);
             ended.extend(overtaken);
             gate.write(&events);
+            gate.tell_allowed();
             gate.measure(now);
             ended.extend(events.iter().filter_map(Event::ends_waiting_for));
             ended

@@ -44,7 +44,7 @@ pub struct Known {
     /// Its claims.
     pub claims: ClaimsSet<'static, Verified>,
     /// Who verified it; at most [`TOKEN_CACHE_PROOFS`].
-    pub proofs: Vec<Proof>,
+    pub proofs: Vec<Rc<Proof>>,
 }
 
 /// That one provider's keys verified a token.
@@ -90,7 +90,7 @@ pub struct Tally {
 
 impl Known {
     /// Its size in memory, reckoned: JSON as values takes several times the room it takes as text.
-    fn bytes<P>(claims: &ClaimsSet<'_, P>, proofs: &[Proof]) -> usize {
+    fn bytes<P>(claims: &ClaimsSet<'_, P>, proofs: &[Rc<Proof>]) -> usize {
         const OVERHEAD: usize = 1024;
         const PER_OCTET: usize = 6;
         let notes = proofs.iter().flat_map(|proof| {
@@ -128,8 +128,12 @@ impl TokenCache {
     }
 
     /// The token's ticket, and what is known of it: it is found by a keyed hash and then compared as a whole.
+    ///
+    /// The hash is of the token's end, which is its signature: of all that share it, one verifies.
     pub fn look_up(&self, compact: &[u8]) -> (Ticket, Option<&Rc<Known>>) {
-        let hash = self.hasher.hash_one(compact);
+        const HASHED: usize = 64;
+        let end = compact.get(compact.len().saturating_sub(HASHED)..).unwrap_or(compact);
+        let hash = self.hasher.hash_one(end);
         let slot = self.places.get(&hash).and_then(|place| self.slots.get(*place));
         let known = slot.map(|slot| &slot.known).filter(|known| known.claims.jws().compact() == compact);
         (Ticket(hash), known)
@@ -149,13 +153,13 @@ impl TokenCache {
     }
 
     /// Keeps a verified token, if it is let in. Of two proofs by the same provider the newer one counts.
-    pub fn keep(&mut self, Ticket(hash): Ticket, claims: &ClaimsSet<'_, Verified>, proof: Proof, now: UnixTime) {
+    pub fn keep(&mut self, Ticket(hash): Ticket, claims: &ClaimsSet<'_, Verified>, proof: Rc<Proof>, now: UnixTime) {
         let place = self.places.get(&hash).copied();
         let before = place.and_then(|place| self.slots.get(place)).map(|slot| Rc::clone(&slot.known));
         let before = before.filter(|known| known.claims.jws().compact() == claims.jws().compact());
         let issuer = proof.issuer;
         let others = before.iter().flat_map(|known| &known.proofs).filter(|old| old.issuer != issuer).cloned();
-        let proofs: Vec<Proof> = std::iter::once(proof).chain(others).take(TOKEN_CACHE_PROOFS).collect();
+        let proofs: Vec<Rc<Proof>> = std::iter::once(proof).chain(others).take(TOKEN_CACHE_PROOFS).collect();
         let bytes = Known::bytes(claims, &proofs);
         if self.is_off() || bytes > self.bytes {
             return;

@@ -77,7 +77,7 @@ impl Host {
         const METADATA: [&str; 4] = ["xds", "route_metadata", "filter_metadata", "claimgate"];
         let property = |path: &[&str]| hostcalls::get_property(path.to_vec());
         // The metadata itself has no form that Envoy hands over: that it is there is all this tells.
-        if self == Self::Nginx || property(&METADATA) == Ok(None) {
+        if self == Self::Nginx || header_map::lacks_property(b"xds\0route_metadata\0filter_metadata\0claimgate") {
             return RouteSetting::Unset;
         }
         let field = |name| property(&[METADATA.as_slice(), &[name]].concat()).ok().flatten();
