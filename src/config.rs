@@ -17,6 +17,7 @@ use crate::matcher::{Pattern, RequestMatcher};
 use crate::policy::{ClaimRule, Demand, Expiration, Issuer, Policy};
 
 mod keys;
+mod located;
 pub mod raw;
 mod rules;
 
