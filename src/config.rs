@@ -17,6 +17,7 @@ use crate::matcher::{Pattern, RequestMatcher};
 use crate::policy::{ClaimRule, Demand, Expiration, Issuer, Policy};
 
 mod keys;
+mod located;
 pub mod raw;
 mod rules;
 
@@ -655,14 +656,24 @@ fn each<R, T>(path: &str, items: Vec<R>, compile: impl Fn(&str, R) -> Result<T>)
 
 /// A proto-JSON duration: seconds with up to nine decimals and an `s`. Zero is none.
 fn duration(path: &str, text: &str) -> Result<Duration> {
-    let seconds = text.strip_suffix('s').filter(|digits| digits.bytes().all(|b| b.is_ascii_digit() || b == b'.'));
-    let parsed = seconds
-        .and_then(|digits| digits.parse::<f64>().ok())
-        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+    let parsed = text
+        .strip_suffix('s')
+        .and_then(seconds)
         .filter(|duration| !duration.is_zero() && *duration <= DURATION_CEILING);
     parsed.ok_or_else(|| {
         ConfigError::new(path, format!("found `{text}`, a duration in seconds such as `600s` or `0.5s` was expected"))
     })
+}
+
+/// Digits with at most one point among them. What is less than a nanosecond is lost.
+fn seconds(text: &str) -> Option<Duration> {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let digits = || whole.bytes().chain(fraction.bytes());
+    if digits().next().is_none() || !digits().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let nanos = format!("{fraction:0<9}").get(..9)?.parse().ok()?;
+    Some(Duration::new(if whole.is_empty() { 0 } else { whole.parse().ok()? }, nanos))
 }
 
 fn size(path: &str, raw: Option<u32>, default: usize, ceiling: usize) -> Result<usize> {
@@ -710,4 +721,25 @@ fn managed_header(path: &str, raw: &str) -> Result<String> {
         return Err(ConfigError::new(path, format!("`{name}` has a meaning of its own in HTTP, use another header")));
     }
     Ok(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations() {
+        #[track_caller]
+        fn check(text: &str, expected: Duration) {
+            assert_eq!(duration("max_age", text), Ok(expected), "{text}");
+        }
+        check("600s", Duration::from_secs(600));
+        check("0.5s", Duration::from_millis(500));
+        check(".5s", Duration::from_millis(500));
+        check("1.s", Duration::from_secs(1));
+        check("0001.25s", Duration::from_millis(1250));
+        check("2.000000001s", Duration::new(2, 1));
+        check("2.0000000019s", Duration::new(2, 1));
+        assert!(duration("max_age", "0.0000000009s").is_err(), "less than a nanosecond is none");
+    }
 }

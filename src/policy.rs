@@ -89,7 +89,8 @@ impl Issuer {
         if !before.split_once("://").is_some_and(|(_, rest)| rest.trim_end_matches('/').contains(|c| c != '/')) {
             return Err("`{name}` must stand in the path, behind a scheme and a host");
         }
-        let segment = Segment { name: name.to_owned(), after: after.to_owned(), values: values.into_iter().collect() };
+        let mut segment = Segment { name: name.to_owned(), after: after.to_owned(), values: BTreeSet::new() };
+        segment.values.extend(values);
         Ok(Self { before: before.to_owned(), segment: Some(segment) })
     }
 

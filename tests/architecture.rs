@@ -34,7 +34,7 @@ const FLOW: [&str; 22] = [
 ];
 
 /// Largest plugin accepted, in bytes.
-const PLUGIN_BYTES: usize = 1280 * 1024;
+const PLUGIN_BYTES: usize = 1_000_000;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))

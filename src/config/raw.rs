@@ -12,7 +12,7 @@ use prost::Message as _;
 use prost_types::value::Kind;
 use serde_json::{Map, Number, Value};
 
-use super::ConfigError;
+use super::{ConfigError, located};
 use crate::json;
 use crate::limits::{CONFIG_BYTES, JSON_DEPTH};
 
@@ -610,11 +610,7 @@ impl RawConfig {
     /// # Errors
     /// What is not JSON, unknown, missing or of the wrong type.
     pub fn parse(document: &[u8]) -> Result<Self, ConfigError> {
-        serde_path_to_error::deserialize(read(document)?).map_err(|error| {
-            let path = error.path().to_string();
-            let path = if path == "." { String::new() } else { path };
-            explain(path, &error.into_inner().to_string())
-        })
+        located::read(&read(document)?).map_err(|error| explain(error.path(), error.message()))
     }
 }
 

@@ -21,11 +21,12 @@ pub(super) fn requirements(
     providers: &[Provider],
 ) -> Result<BTreeMap<String, Requirement>> {
     bounded("requirement_map", raw.len(), CONFIG_ENTRIES)?;
-    let named = |(name, raw): (String, RawRequirement)| {
+    let mut named = BTreeMap::new();
+    for (name, raw) in raw {
         let requirement = requirement(&format!("requirement_map.{name}"), raw, providers)?;
-        Ok((name, requirement))
-    };
-    raw.into_iter().map(named).collect()
+        named.insert(name, requirement);
+    }
+    Ok(named)
 }
 
 pub(super) fn rules(
