@@ -15,6 +15,7 @@ use crate::limits::{
 };
 use crate::matcher::{Pattern, RequestMatcher};
 use crate::policy::{ClaimRule, Demand, Expiration, Issuer, Policy};
+use crate::request::Request;
 
 mod keys;
 mod located;
@@ -355,6 +356,12 @@ impl Config {
     pub fn is_managed(&self, name: &str) -> bool {
         let plain = || name.bytes().map(|b| if b == b'_' { b'-' } else { b });
         self.managed_headers.binary_search_by(|managed| managed.bytes().cmp(plain())).is_ok()
+    }
+
+    /// The first rule that matches this request.
+    pub fn rule_for(&self, request: &Request) -> Option<&Rule> {
+        let path = request.path();
+        self.rules.iter().find(|rule| rule.matcher.matches(path, request))
     }
 
     /// The providers that name this issuer, in their order.

@@ -365,7 +365,7 @@ impl<'a> Court<'a, '_> {
                     return judgement(Decision::Reject(rejection), Trial::default());
                 }
             },
-            RouteSetting::Unset => match config.rules.iter().find(|rule| rule.matcher.matches(request)) {
+            RouteSetting::Unset => match config.rule_for(request) {
                 Some(rule) => (&rule.requirement, rule.mode),
                 None => match &config.unmatched {
                     Requirement::Nothing => return pass(Because::Unmatched, config.mode),
@@ -793,7 +793,7 @@ fn check_header(jws: &UnverifiedJws<'_>, provider: &Provider) -> (Vec<Violation>
             "the header uses `crit` or `b64`, no extension is understood",
         ));
     }
-    let known = Algorithm::from_name(&jws.header().alg);
+    let known = jws.header().algorithm;
     let alg = known.filter(|alg| provider.algorithms.contains(alg));
     if alg.is_none() {
         let found = match (known, jws.header().alg.as_str()) {

@@ -97,6 +97,8 @@ impl Algorithm {
 pub struct JoseHeader {
     /// The name of the algorithm (RFC 7515 §4.1.1), whether or not it is supported.
     pub alg: String,
+    /// The algorithm of that name, if it is supported.
+    pub algorithm: Option<Algorithm>,
     /// The name of the key (RFC 7515 §4.1.4).
     pub kid: Option<String>,
     /// The media type of the whole (RFC 7515 §4.1.9).
@@ -196,6 +198,7 @@ impl JoseHeader {
             return Err(malformed("the header has no `alg`"));
         };
         Ok(Self {
+            algorithm: Algorithm::from_name(&alg),
             alg,
             kid: text(members, "kid")?,
             typ: text(members, "typ")?,

@@ -117,9 +117,9 @@ pub struct RequestMatcher {
 }
 
 impl RequestMatcher {
-    /// Whether a request matches.
-    pub fn matches(&self, request: &Request) -> bool {
-        self.path.matches(request)
+    /// Whether a request matches, whose path is `path`: it is found once for all rules.
+    pub fn matches(&self, path: &[u8], request: &Request) -> bool {
+        self.path.matches(path, request)
             && self.headers.iter().all(|matcher| matcher.matches(request))
             && self.query.iter().all(|matcher| matcher.matches(request))
     }
@@ -137,8 +137,7 @@ pub enum PathMatcher {
 }
 
 impl PathMatcher {
-    fn matches(&self, request: &Request) -> bool {
-        let path = request.path();
+    fn matches(&self, path: &[u8], request: &Request) -> bool {
         match self {
             Self::Path(matcher) => matcher.matches(path),
             Self::Separated(matcher) => {

@@ -124,7 +124,9 @@ fn wrong_values_are_refused_with_what_was_expected() {
         &at("/remote_jwks/http_uri/cluster", json!("")),
         "providers.corp.remote_jwks.http_uri.cluster: empty, the name of a cluster was expected",
     );
-    for duration in ["2", "2ms", "-2s", "+2s", "s", ".s", "1.2.3s", "0s", "0.0s", "1e3s", "99999999999s", "18446744073709551616s"] {
+    for duration in
+        ["2", "2ms", "-2s", "+2s", "s", ".s", "1.2.3s", "0s", "0.0s", "1e3s", "99999999999s", "18446744073709551616s"]
+    {
         refused(
             &at("/remote_jwks/cache_duration", json!(duration)),
             &format!(
