@@ -47,6 +47,14 @@ fn what_is_not_a_configuration() {
     refused_text("providers: {}", "the configuration is not JSON: expected value at line 1 column 1");
     refused_text("[]", "invalid length 0, expected an object");
     refused_text("1", "invalid type: integer `1`, expected an object");
+    refused_text(r#"{"mode":"x"}"#, "mode: unknown variant `x`, expected `enforce` or `shadow`");
+    refused_text(r#"{"mode":{"x":null}}"#, "mode: unknown variant `x`, expected `enforce` or `shadow`");
+    refused_text(r#"{"mode":{"shadow":1}}"#, "mode.shadow: invalid type: integer `1`, expected unit");
+    refused_text(r#"{"mode":1.5}"#, "mode: invalid type: floating point `1.5`, expected string or map");
+    refused_text(
+        r#"{"rules":[{"match":{"path":null,"headers":[{}]}}]}"#,
+        "rules[0].match.headers[0]: missing field `name`",
+    );
     refused_text("{}", "missing field `providers`");
     refused_text(
         r#"{"providers": {}, "providers": {}}"#,
@@ -124,7 +132,9 @@ fn wrong_values_are_refused_with_what_was_expected() {
         &at("/remote_jwks/http_uri/cluster", json!("")),
         "providers.corp.remote_jwks.http_uri.cluster: empty, the name of a cluster was expected",
     );
-    for duration in ["2", "2ms", "-2s", "+2s", "s", ".s", "1.2.3s", "0s", "0.0s", "1e3s", "99999999999s", "18446744073709551616s"] {
+    for duration in
+        ["2", "2ms", "-2s", "+2s", "s", ".s", "1.2.3s", "0s", "0.0s", "1e3s", "99999999999s", "18446744073709551616s"]
+    {
         refused(
             &at("/remote_jwks/cache_duration", json!(duration)),
             &format!(
