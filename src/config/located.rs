@@ -5,7 +5,7 @@
 use std::fmt;
 
 use serde::Deserialize;
-use serde::de::value::{MapAccessDeserializer, StrDeserializer};
+use serde::de::value::StrDeserializer;
 use serde::de::{self, DeserializeSeed, Deserializer, Expected, MapAccess, SeqAccess, Unexpected, Visitor};
 use serde_json::map::Iter as Members;
 use serde_json::{Number, Value};
@@ -121,19 +121,25 @@ impl<'de> Deserializer<'de> for Located<'de> {
         if self.0.is_null() { visitor.visit_none() } else { visitor.visit_some(self) }
     }
 
+    /// A variant without fields: its name, or `{NAME: null}`, as `serde_json` reads it.
     fn deserialize_enum<V: Visitor<'de>>(
         self,
         _name: &'static str,
         _variants: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Error> {
-        match self.0 {
-            Value::String(name) => visitor.visit_enum(StrDeserializer::new(name)),
-            Value::Object(members) if members.len() == 1 => {
-                visitor.visit_enum(MapAccessDeserializer::new(Object { rest: members.iter(), member: None }))
-            }
-            Value::Object(_) => Err(de::Error::invalid_value(Unexpected::Map, &"map with a single key")),
-            other => Err(de::Error::invalid_type(kind(other), &"string or map")),
+        let (name, value) = match self.0 {
+            Value::String(name) => (name, None),
+            Value::Object(members) => match members.iter().next() {
+                Some((name, value)) if members.len() == 1 => (name, Some(value)),
+                _ => return Err(de::Error::invalid_value(Unexpected::Map, &"map with a single key")),
+            },
+            other => return Err(de::Error::invalid_type(kind(other), &"string or map")),
+        };
+        let variant = visitor.visit_enum(StrDeserializer::<Error>::new(name))?;
+        match value {
+            None | Some(Value::Null) => Ok(variant),
+            Some(value) => Err(<Error as de::Error>::invalid_type(kind(value), &"unit").in_member(name)),
         }
     }
 

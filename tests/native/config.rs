@@ -47,6 +47,14 @@ fn what_is_not_a_configuration() {
     refused_text("providers: {}", "the configuration is not JSON: expected value at line 1 column 1");
     refused_text("[]", "invalid length 0, expected an object");
     refused_text("1", "invalid type: integer `1`, expected an object");
+    refused_text(r#"{"mode":"x"}"#, "mode: unknown variant `x`, expected `enforce` or `shadow`");
+    refused_text(r#"{"mode":{"x":null}}"#, "mode: unknown variant `x`, expected `enforce` or `shadow`");
+    refused_text(r#"{"mode":{"shadow":1}}"#, "mode.shadow: invalid type: integer `1`, expected unit");
+    refused_text(r#"{"mode":1.5}"#, "mode: invalid type: floating point `1.5`, expected string or map");
+    refused_text(
+        r#"{"rules":[{"match":{"path":null,"headers":[{}]}}]}"#,
+        "rules[0].match.headers[0]: missing field `name`",
+    );
     refused_text("{}", "missing field `providers`");
     refused_text(
         r#"{"providers": {}, "providers": {}}"#,
