@@ -20,8 +20,8 @@ use crate::config::{Config, ErrorFormat, HostCrypto, Mode};
 use crate::decide::{Decision, Need, Report, State, judge};
 use crate::keystore::{Event, Fetch, IssuerId, KeyStore, Response, Source, Want, notes};
 use crate::observe::{
-    Allowed, KidLabels, Line, LogGate, cost_counters, decision_counters, event_counter, event_line, gauges,
-    omitted_line, rejection_line, status,
+    KidLabels, Line, LogGate, cost_counters, decision_counters, event_counter, event_line, gauges, omitted_line,
+    rejection_line, status,
 };
 use crate::parking::{Parked, Parking};
 use crate::reply::{Effects, LocalReply, json_reply, reject, reply};
@@ -62,7 +62,6 @@ struct Gate {
     /// The host's signature verification, if it has one that was found right.
     foreign: Option<Foreign>,
     kids: KidLabels,
-    allowed: Allowed,
     metrics: Metrics,
     gauges_due: UnixTime,
     /// Fetches under way, by the host's name for the callout.
@@ -113,7 +112,6 @@ impl Gate {
             host: None,
             foreign: None,
             kids: KidLabels::default(),
-            allowed: Allowed::default(),
             metrics: Metrics::default(),
             gauges_due: now,
             callouts: Vec::new(),
@@ -140,14 +138,8 @@ impl Gate {
         let host = self.host();
         let crypto: &dyn Crypto = self.foreign.as_ref().map_or(&Portable, |foreign| foreign);
         let judgement = judge(request, &self.config, &mut self.state, crypto, now);
-        match &judgement.decision {
-            // Told with the next tick: that is most requests, and they are all alike.
-            Decision::Allow(allow) => self.allowed.add(allow),
-            decision => {
-                let metrics = &mut self.metrics;
-                decision_counters(&self.config, decision, &mut self.kids, |name| metrics.add(name, 1));
-            }
-        }
+        let metrics = &mut self.metrics;
+        decision_counters(&self.config, &judgement.decision, &mut self.kids, |name| metrics.add(name, 1));
         let lines = match &judgement.decision {
             Decision::Reject(rejection) => match self.log_gate.admit(rejection.reason(), now) {
                 Some(suppressed) => {
@@ -163,19 +155,7 @@ impl Gate {
             }
             Decision::Await(_) => Vec::new(),
         };
-        let effects = reply(request, &self.config, judgement.decision);
-        if self.allowed.is_full() {
-            self.tell_allowed();
-        }
-        Verdict { host, effects, lines }
-    }
-
-    /// Tells the host how many requests went on.
-    fn tell_allowed(&mut self) {
-        for (decision, count) in self.allowed.take() {
-            let metrics = &mut self.metrics;
-            decision_counters(&self.config, &decision, &mut self.kids, |name| metrics.add(name, count));
-        }
+        Verdict { host, effects: reply(request, &self.config, judgement.decision), lines }
     }
 
     /// The gate's own answer, if this request asks for it.
@@ -289,8 +269,7 @@ impl Gate {
             self.metrics.show(gauges(&self.config, &self.state.keys, now));
         }
         let failures = self.foreign.as_ref().map_or(0, Foreign::take_failures);
-        let costs = cost_counters(&self.config, self.state.take_tally(), &self.state.take_braked(), failures);
-        for (name, count) in costs {
+        for (name, count) in cost_counters(&self.config, self.state.take_tally(), &self.state.take_braked(), failures) {
             self.metrics.add(&name, count);
         }
     }
@@ -408,7 +387,6 @@ impl RootContext for Root {
             events.extend(fetched);
             ended.extend(overtaken);
             gate.write(&events);
-            gate.tell_allowed();
             gate.measure(now);
             ended.extend(events.iter().filter_map(Event::ends_waiting_for));
             ended

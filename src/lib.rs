@@ -70,8 +70,8 @@ pub use keystore::{
     SharedSet, SharedState, Source, Status, Want,
 };
 pub use observe::{
-    Allowed, KidLabels, Level, Line, LogGate, cost_counters, decision_counters, event_counter, event_line, gauges,
-    omitted_line, rejection_line, status,
+    KidLabels, Level, Line, LogGate, cost_counters, decision_counters, event_counter, event_line, gauges, omitted_line,
+    rejection_line, status,
 };
 pub use parking::{Parked, Parking};
 pub use policy::{Comparison, Expected, Found};

@@ -154,9 +154,6 @@ pub const REGEX_BYTES: usize = 256 * 1024;
 /// Longest regular expression, list of values or name in a claim rule, in entries.
 pub const CLAIM_RULE_VALUES: usize = 1024;
 
-/// Kinds of requests (by provider and key) that one worker counts before it tells the host, between two ticks.
-pub const COUNTED_KINDS: usize = 32;
-
 /// Names of keys that metrics show, per worker.
 pub const METRIC_KIDS: usize = 64;
 

@@ -9,11 +9,9 @@ use serde_json::{Map, Value, json};
 use crate::brake::Cost;
 use crate::budget::Budget;
 use crate::config::{Config, Mode};
-use crate::decide::{Allow, Because, Credential, Decision, Rejection, Report};
+use crate::decide::{Because, Credential, Decision, Rejection, Report};
 use crate::keystore::{Event, IssuerId, KeyStore};
-use crate::limits::{
-    COUNTED_KINDS, LOG_BURST, LOG_INTERVAL, LOGGED_CHARS, LOGGED_ITEMS, METRIC_KIDS, METRIC_LABEL_CHARS,
-};
+use crate::limits::{LOG_BURST, LOG_INTERVAL, LOGGED_CHARS, LOGGED_ITEMS, METRIC_KIDS, METRIC_LABEL_CHARS};
 use crate::policy::Issuer;
 use crate::rejection::Reason;
 use crate::request::Request;
@@ -224,37 +222,6 @@ pub fn decision_counters(config: &Config, decision: &Decision, kids: &mut KidLab
                 }
             }
         },
-    }
-}
-
-/// Requests that went on, counted here until they are told to the host: most are alike.
-#[derive(Debug, Default)]
-pub struct Allowed {
-    counts: Vec<(Decision, u64)>,
-}
-
-impl Allowed {
-    /// Counts a request.
-    pub fn add(&mut self, allow: &Allow) {
-        let is_same = |(decision, _): &&mut (Decision, u64)| matches!(decision, Decision::Allow(other) if other.mode == allow.mode && other.because == allow.because);
-        match self.counts.iter_mut().find(is_same) {
-            Some((_, count)) => *count = count.saturating_add(1),
-            None => {
-                let (because, mode) = (allow.because.clone(), allow.mode);
-                let decision = Allow { because, mode, remove: vec![], set: vec![], states: vec![], omitted: vec![] };
-                self.counts.push((Decision::Allow(decision), 1));
-            }
-        }
-    }
-
-    /// Whether so many different ones are counted that they should be told now.
-    pub const fn is_full(&self) -> bool {
-        self.counts.len() >= COUNTED_KINDS
-    }
-
-    /// What was counted, to be told with [`decision_counters`], each so many times.
-    pub fn take(&mut self) -> Vec<(Decision, u64)> {
-        std::mem::take(&mut self.counts)
     }
 }
 
