@@ -54,8 +54,6 @@ impl Rates {
 /// The gate has verified as many signatures of a class as it may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Braked {
-    /// The class.
-    pub cost: Cost,
     /// When there is room again.
     pub retry_after: Duration,
 }
@@ -63,14 +61,25 @@ pub struct Braked {
 /// Counts our own verifications: a second's worth may come at once.
 #[derive(Clone, Copy, Debug)]
 pub struct Brake {
-    rates: Rates,
-    budgets: [Budget; Cost::ALL.len()],
+    classes: [Class; Cost::ALL.len()],
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Class {
+    cost: Cost,
+    rate: u32,
+    budget: Budget,
+    refused: u64,
 }
 
 impl Brake {
     /// A brake that is open.
     pub fn new(rates: Rates, now: UnixTime) -> Self {
-        Self { rates, budgets: Cost::ALL.map(|cost| Budget::full(rates.of(cost), now)) }
+        let class = |cost| {
+            let rate = rates.of(cost);
+            Class { cost, rate, budget: Budget::full(rate, now), refused: 0 }
+        };
+        Self { classes: Cost::ALL.map(class) }
     }
 
     /// Takes one verification out of the budget of its class.
@@ -78,13 +87,20 @@ impl Brake {
     /// # Errors
     /// If none is left.
     pub fn take(&mut self, cost: Cost, now: UnixTime) -> Result<(), Braked> {
-        let rate = self.rates.of(cost);
-        let interval = Duration::from_secs(1).checked_div(rate).unwrap_or(Duration::MAX);
-        let braked = Braked { cost, retry_after: interval.min(Duration::from_secs(1)) };
-        let budget = Cost::ALL.iter().zip(&mut self.budgets).find(|(class, _)| **class == cost);
-        let (_, budget) = budget.ok_or(braked)?;
-        *budget = budget.refill(interval, rate, now);
-        if budget.take() { Ok(()) } else { Err(braked) }
+        let braked = |interval: Duration| Braked { retry_after: interval.min(Duration::from_secs(1)) };
+        let class = self.classes.iter_mut().find(|class| class.cost == cost).ok_or(braked(Duration::MAX))?;
+        let interval = Duration::from_secs(1).checked_div(class.rate).unwrap_or(Duration::MAX);
+        class.budget = class.budget.refill(interval, class.rate, now);
+        if class.budget.take() {
+            return Ok(());
+        }
+        class.refused = class.refused.saturating_add(1);
+        Err(braked(interval))
+    }
+
+    /// How many verifications of each class were refused since this was asked last.
+    pub fn take_refused(&mut self) -> [(Cost, u64); Cost::ALL.len()] {
+        self.classes.each_mut().map(|class| (class.cost, std::mem::take(&mut class.refused)))
     }
 }
 
@@ -97,12 +113,14 @@ mod tests {
         let now = UnixTime::from_secs(1000);
         let mut brake = Brake::new(Rates { light: 3, medium: 2, heavy: 1 }, now);
         assert_eq!(brake.take(Cost::Heavy, now), Ok(()));
-        let braked = Braked { cost: Cost::Heavy, retry_after: Duration::from_secs(1) };
+        let braked = Braked { retry_after: Duration::from_secs(1) };
         assert_eq!(brake.take(Cost::Heavy, now), Err(braked));
         assert_eq!([brake.take(Cost::Medium, now), brake.take(Cost::Medium, now)], [Ok(()), Ok(())]);
-        let braked = Braked { cost: Cost::Medium, retry_after: Duration::from_millis(500) };
+        let braked = Braked { retry_after: Duration::from_millis(500) };
         assert_eq!(brake.take(Cost::Medium, now), Err(braked));
         assert_eq!(brake.take(Cost::Medium, now.after(Duration::from_millis(500))), Ok(()));
         assert_eq!(brake.take(Cost::Light, now), Ok(()));
+        assert_eq!(brake.take_refused(), [(Cost::Light, 0), (Cost::Medium, 1), (Cost::Heavy, 1)]);
+        assert_eq!(brake.take_refused(), Cost::ALL.map(|cost| (cost, 0)));
     }
 }

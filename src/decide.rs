@@ -30,18 +30,12 @@ pub struct State {
     pub keys: KeyStore,
     tokens: TokenCache,
     brake: Brake,
-    braked: Vec<Cost>,
 }
 
 impl State {
     /// Nothing but the keys, as this configuration wants it.
     pub fn new(keys: KeyStore, config: &Config, now: UnixTime) -> Self {
-        Self {
-            keys,
-            tokens: TokenCache::new(config.cached_tokens),
-            brake: Brake::new(config.verification_rates, now),
-            braked: Vec::new(),
-        }
+        Self { keys, tokens: TokenCache::new(config.cached_tokens), brake: Brake::new(config.verification_rates, now) }
     }
 
     /// What the cache of verified tokens did since this was asked last.
@@ -54,14 +48,13 @@ impl State {
         self.tokens.len()
     }
 
-    /// The verifications that were not made since this was asked last, by their cost.
-    pub fn take_braked(&mut self) -> Vec<Cost> {
-        std::mem::take(&mut self.braked)
+    /// How many verifications of each cost were not made since this was asked last.
+    pub fn take_braked(&mut self) -> [(Cost, u64); Cost::ALL.len()] {
+        self.brake.take_refused()
     }
 
     fn learn(&mut self, notebook: Notebook<'_>, now: UnixTime) {
         self.brake = notebook.brake;
-        self.braked.extend(notebook.braked);
         for ticket in notebook.used {
             self.tokens.used(ticket);
         }
@@ -292,7 +285,6 @@ struct Notebook<'a> {
     /// The tokens that were taken apart, so that none is twice.
     tokens: Vec<Rc<Token<'a>>>,
     brake: Brake,
-    braked: Vec<Cost>,
     used: Vec<Ticket>,
     missed: usize,
     learnt: Vec<(Ticket, ClaimsSet<'a, Verified>, Rc<Proof>)>,
@@ -300,7 +292,7 @@ struct Notebook<'a> {
 
 impl Notebook<'_> {
     const fn new(brake: Brake) -> Self {
-        Self { tokens: Vec::new(), brake, braked: Vec::new(), used: Vec::new(), missed: 0, learnt: Vec::new() }
+        Self { tokens: Vec::new(), brake, used: Vec::new(), missed: 0, learnt: Vec::new() }
     }
 }
 
@@ -626,12 +618,11 @@ impl<'a> Court<'a, '_> {
                 return Ok(checked);
             }
             Lookup::Await(want) if violations.is_empty() => return Err(want),
-            Lookup::Unavailable { retry_after } if violations.is_empty() => {
-                checked.retry_after = Some(retry_after.max(Duration::from_secs(1)));
-                violations.push(Violation::new(Reason::JwksUnavailable, "the issuer's keys could not be fetched"));
+            Lookup::Await(_) => return Ok(checked),
+            Lookup::Unavailable { retry_after } => {
+                checked.put_off(violations, retry_after, "the issuer's keys could not be fetched");
                 return Ok(checked);
             }
-            Lookup::Await(_) | Lookup::Unavailable { .. } => return Ok(checked),
         };
         let verify = |notebook: &mut Notebook<'_>| {
             VerifiedJws::verify(jws, alg, &keys, self.crypto, &mut notebook.brake, self.now)
@@ -651,19 +642,12 @@ impl<'a> Court<'a, '_> {
                 violations.push(Violation::new(Reason::SignatureInvalid, detail));
                 checked.verified = Some(None);
             }
-            Err(braked) => self.brake(braked, violations, &mut checked),
+            Err(Braked { retry_after }) => {
+                let detail = "the gate has verified as many signatures of this kind as it may in a second";
+                checked.put_off(violations, retry_after, detail);
+            }
         }
         Ok(checked)
-    }
-
-    /// The gate verifies no more for the moment: that is no fault of the token's.
-    fn brake(self, Braked { cost, retry_after }: Braked, violations: &mut Vec<Violation>, checked: &mut Checked<'a>) {
-        self.note(|notebook| notebook.braked.push(cost));
-        if violations.is_empty() {
-            checked.retry_after = Some(retry_after.max(Duration::from_secs(1)));
-            let detail = "the gate has verified as many signatures of this kind as it may in a second";
-            violations.push(Violation::new(Reason::JwksUnavailable, detail));
-        }
     }
 
     /// Writes down what an accepted token tells, and that it was accepted, for the next time.
@@ -727,6 +711,17 @@ struct Checked<'a> {
     verified: Option<Option<(ClaimsSet<'a, Verified>, Proven)>>,
     /// For an outage: when to try again.
     retry_after: Option<Duration>,
+}
+
+impl Checked<'_> {
+    /// The signature cannot be checked for now, which is no fault of the token's: it matters only if nothing else is wrong
+    /// with it.
+    fn put_off(&mut self, violations: &mut Vec<Violation>, retry_after: Duration, detail: &'static str) {
+        if violations.is_empty() {
+            self.retry_after = Some(retry_after.max(Duration::from_secs(1)));
+            violations.push(Violation::new(Reason::JwksUnavailable, detail));
+        }
+    }
 }
 
 /// When a signature was found valid.

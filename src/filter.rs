@@ -269,7 +269,7 @@ impl Gate {
             self.metrics.show(gauges(&self.config, &self.state.keys, now));
         }
         let failures = self.foreign.as_ref().map_or(0, Foreign::take_failures);
-        for (name, count) in cost_counters(&self.config, self.state.take_tally(), &self.state.take_braked(), failures) {
+        for (name, count) in cost_counters(&self.config, self.state.take_tally(), self.state.take_braked(), failures) {
             self.metrics.add(&name, count);
         }
     }

@@ -226,24 +226,24 @@ pub fn decision_counters(config: &Config, decision: &Decision, kids: &mut KidLab
 }
 
 /// The names of counters of what was done and not done for speed, and by how much they increase.
-pub fn cost_counters(config: &Config, tally: Tally, braked: &[Cost], host_failures: u64) -> Vec<(String, u64)> {
-    let cache = |result, count| (metric(config, "claimgate_token_cache", &[("result", result)]), count);
-    let brake = |cost: Cost| {
-        let count = braked.iter().filter(|other| **other == cost).count();
-        let name = metric(config, "claimgate_verification_braked", &[("cost", cost.name())]);
-        (name, u64::try_from(count).unwrap_or(u64::MAX))
-    };
-    [
+pub fn cost_counters(
+    config: &Config,
+    tally: Tally,
+    braked: [(Cost, u64); Cost::ALL.len()],
+    host_failures: u64,
+) -> Vec<(String, u64)> {
+    let cache = |result, count| ("claimgate_token_cache", Some(("result", result)), count);
+    let brake = |(cost, count): (Cost, u64)| ("claimgate_verification_braked", Some(("cost", cost.name())), count);
+    let counters = [
         cache("hit", tally.hits),
         cache("miss", tally.misses),
         cache("evicted", tally.evicted),
         cache("turned_away", tally.turned_away),
-        (metric(config, "claimgate_host_crypto_failed", &[]), host_failures),
-    ]
-    .into_iter()
-    .chain(Cost::ALL.map(brake))
-    .filter(|(_, count)| *count > 0)
-    .collect()
+        ("claimgate_host_crypto_failed", None, host_failures),
+    ];
+    // Most of them stand still most of the time: only those that increase are named.
+    let increased = counters.into_iter().chain(braked.map(brake)).filter(|(.., count)| *count > 0);
+    increased.map(|(name, label, count)| (metric(config, name, label.as_slice()), count)).collect()
 }
 
 /// The name of the counter that an event of the key store increases, if it does.

@@ -295,7 +295,7 @@ fn expensive_verifications_are_braked() {
     gate.check(&numbered(&dear, 2), ("jwks_unavailable", 1));
     let Decision::Reject(rejection) = gate.decide(&bearer(&numbered(&dear, 2))) else { panic!("allowed") };
     assert_eq!(rejection.retry_after, Some(std::time::Duration::from_secs(1)));
-    assert_eq!(gate.state.take_braked(), [Cost::Heavy, Cost::Heavy]);
+    assert_eq!(gate.state.take_braked(), [(Cost::Light, 0), (Cost::Medium, 0), (Cost::Heavy, 2)]);
     // Nobody else is held up: not another class, and not who is known.
     gate.check(&numbered(&cheap, 3), ("ok", 1));
     gate.check(&known, ("ok", 0));
