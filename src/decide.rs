@@ -249,7 +249,7 @@ pub struct Judgement<'a> {
 #[derive(Default)]
 struct Trial<'a> {
     providers: Vec<&'a Provider>,
-    jws: Option<Rc<UnverifiedJws<'a>>>,
+    claims: Option<ClaimsSet<'a, Unverified>>,
     signature: SignatureStage,
     extra: Extra<'a>,
 }
@@ -552,7 +552,7 @@ impl<'a> Court<'a, '_> {
             Err(violation) => return reject(vec![violation], None, trial),
         };
         let jws = token.claims.jws();
-        trial.jws = Some(Rc::clone(jws));
+        trial.claims = Some(token.claims.clone());
         let (mut violations, alg) = check_header(jws, provider);
         let other_issuer = provider.policy.check_issuer(&token.claims.iss);
         let is_other = other_issuer.is_some();
@@ -738,7 +738,7 @@ impl<'a> Trial<'a> {
         let more = other.providers.into_iter().filter(|other| !self.providers.iter().any(|p| std::ptr::eq(*p, *other)));
         let more: Vec<&'a Provider> = more.collect();
         self.providers.extend(more);
-        self.jws = self.jws.or(other.jws);
+        self.claims = self.claims.or(other.claims);
         self
     }
 }
@@ -747,7 +747,7 @@ impl<'a> Accepted<'a> {
     fn trial(&self) -> Trial<'a> {
         Trial {
             providers: vec![self.provider],
-            jws: Some(Rc::clone(self.claims.jws())),
+            claims: Some(self.claims.unverified()),
             signature: SignatureStage::Pass,
             extra: self.extra,
         }

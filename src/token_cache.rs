@@ -19,7 +19,6 @@ use crate::time::UnixTime;
 #[derive(Debug)]
 pub struct TokenCache {
     tokens: usize,
-    bytes: usize,
     hasher: RandomState,
     places: HashMap<u64, usize>,
     slots: Vec<Slot>,
@@ -48,7 +47,7 @@ pub struct Known {
 }
 
 /// That one provider's keys verified a token.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Proof {
     /// The provider's keys.
     pub issuer: IssuerId,
@@ -57,11 +56,11 @@ pub struct Proof {
     /// The key's name.
     pub kid: Option<String>,
     /// What the provider writes down of the token.
-    pub notes: Rc<Notes>,
+    pub notes: Notes,
 }
 
 /// What a provider writes down of an accepted token.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub struct Notes {
     /// Headers to set.
     pub set: Vec<(String, Vec<u8>)>,
@@ -111,7 +110,6 @@ impl TokenCache {
     pub fn new(tokens: usize) -> Self {
         Self {
             tokens,
-            bytes: TOKEN_CACHE_BYTES,
             hasher: RandomState::new(),
             places: HashMap::new(),
             slots: Vec::new(),
@@ -161,7 +159,7 @@ impl TokenCache {
         let others = before.iter().flat_map(|known| &known.proofs).filter(|old| old.issuer != issuer).cloned();
         let proofs: Vec<Rc<Proof>> = std::iter::once(proof).chain(others).take(TOKEN_CACHE_PROOFS).collect();
         let bytes = Known::bytes(claims, &proofs);
-        if self.is_off() || bytes > self.bytes {
+        if self.is_off() || bytes > TOKEN_CACHE_BYTES {
             return;
         }
         if let Some(place) = place {
@@ -190,7 +188,7 @@ impl TokenCache {
     }
 
     fn has_room(&self, bytes: usize) -> bool {
-        self.slots.len() < self.tokens && self.held_bytes.saturating_add(bytes) <= self.bytes
+        self.slots.len() < self.tokens && self.held_bytes.saturating_add(bytes) <= TOKEN_CACHE_BYTES
     }
 
     /// Whether this token was turned away before; if not, it has been now.

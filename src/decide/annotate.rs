@@ -1,7 +1,5 @@
 //! What becomes of a request that goes on: what is taken out of it, and what is written into it.
 
-use std::rc::Rc;
-
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
@@ -70,7 +68,7 @@ impl<'a> Court<'a, '_> {
 }
 
 /// What a provider tells the upstream of a token.
-pub(super) fn notes(provider: &Provider, claims: &ClaimsSet<'_, Verified>) -> Rc<Notes> {
+pub(super) fn notes(provider: &Provider, claims: &ClaimsSet<'_, Verified>) -> Notes {
     let mut notes = Notes::default();
     if let Some(header) = &provider.payload_header {
         let mut value = claims.jws().encoded_payload().to_vec();
@@ -97,7 +95,7 @@ pub(super) fn notes(provider: &Provider, claims: &ClaimsSet<'_, Verified>) -> Rc
             Err(why) => notes.omitted.push((key.clone(), why)),
         }
     }
-    Rc::new(notes)
+    notes
 }
 
 /// Sets a header; the last of several values for one counts.

@@ -6,7 +6,6 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::{Judgement, State, check_header};
-use crate::claims::ClaimsSet;
 use crate::extract::extract;
 use crate::jws::Algorithm;
 use crate::limits::VERIFICATIONS_PER_REQUEST;
@@ -99,8 +98,8 @@ impl Judgement<'_> {
         let extracted =
             || trial.providers.iter().find_map(|provider| Some(extract(self.request, &provider.places).ok()?.token));
         let mut report = Report {
-            token_sha256: match &trial.jws {
-                Some(jws) => Some(digest(jws.compact())),
+            token_sha256: match &trial.claims {
+                Some(claims) => Some(digest(claims.jws().compact())),
                 None => extracted().map(|token| digest(&token)),
             },
             signature: trial.signature,
@@ -114,12 +113,12 @@ impl Judgement<'_> {
             report.aud_expected = trial.extra.audiences.unwrap_or(&provider.policy.audiences).to_vec();
             report.jwks_age = state.keys.age(provider.keys, now);
             if let Some(set) = state.keys.set(provider.keys, now) {
-                report.key_set = Some(format!("{:016x}", set.id()));
+                report.key_set = Some(set.name());
                 report.keys = set.keys().iter().map(|key| key.kid().unwrap_or_default().to_owned()).collect();
             }
         }
-        if let Some(jws) = &trial.jws {
-            let claims = ClaimsSet::claimed_by(jws);
+        if let Some(claims) = &trial.claims {
+            let jws = claims.jws();
             report.alg = Some(jws.header().alg.clone());
             report.kid.clone_from(&jws.header().kid);
             report.typ.clone_from(&jws.header().typ);
@@ -137,7 +136,10 @@ impl Judgement<'_> {
 
     /// What the token says of itself and what is expected of it, one by one.
     pub(super) fn comparisons(&self, now: UnixTime) -> Vec<Comparison> {
-        let ([provider], Some(jws)) = (self.trial.providers.as_slice(), &self.trial.jws) else { return Vec::new() };
+        let ([provider], Some(claims)) = (self.trial.providers.as_slice(), &self.trial.claims) else {
+            return Vec::new();
+        };
+        let jws = claims.jws();
         let (violations, _) = check_header(jws, provider);
         let text = |text: &Option<String>| text.clone().map_or(Found::Nothing, |text| Found::Texts(vec![text]));
         let header = |name: &str, found, expected: Vec<String>, reason| Comparison {
@@ -152,15 +154,18 @@ impl Judgement<'_> {
             header("typ", text(&jws.header().typ), provider.token_types.clone(), Reason::TypeNotAllowed),
             header("alg", alg, algorithms, Reason::AlgorithmNotAllowed),
         ];
-        comparisons.extend(provider.policy.compare(&ClaimsSet::claimed_by(jws), self.trial.extra, now));
+        comparisons.extend(provider.policy.compare(claims, self.trial.extra, now));
         comparisons
     }
 
     /// What comes of each key of the provider, tried by the gate's own cryptography.
     pub(super) fn keys(&self, state: &State, now: UnixTime) -> Vec<KeyTrial> {
-        let ([provider], Some(jws)) = (self.trial.providers.as_slice(), &self.trial.jws) else { return Vec::new() };
+        let ([provider], Some(claims)) = (self.trial.providers.as_slice(), &self.trial.claims) else {
+            return Vec::new();
+        };
+        let jws = claims.jws();
         let Some(set) = state.keys.set(provider.keys, now) else { return Vec::new() };
-        let (kid, alg) = (jws.header().kid.as_deref(), Algorithm::from_name(&jws.header().alg));
+        let (kid, alg) = (jws.header().kid.as_deref(), jws.header().algorithm);
         let allowed = alg.filter(|alg| provider.algorithms.contains(alg));
         let candidates = allowed.and_then(|alg| set.candidates(kid, alg).ok()).unwrap_or_default();
         let tried = candidates.get(..VERIFICATIONS_PER_REQUEST).unwrap_or(&candidates);
