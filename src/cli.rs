@@ -50,6 +50,11 @@ enum Command {
     },
 }
 
+/// How a value is typed.
+fn name_of(value: impl ValueEnum) -> String {
+    value.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+}
+
 /// What a command has to say, and whether it found something.
 struct Answer {
     text: String,

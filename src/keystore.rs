@@ -720,7 +720,7 @@ impl Entry {
                 (Source::Remote(_), None) => "empty",
             },
             set,
-            set_id: set.map(|set| format!("{:016x}", set.id())),
+            set_id: set.map(KeySet::name),
             fetched: fetched.map(|fetched| fetched.at),
             expires: fetched.map(Fetched::fresh_until),
             next_attempt: self.remote().map(|_| self.next_attempt),

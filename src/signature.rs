@@ -299,6 +299,11 @@ impl KeySet {
         self.id
     }
 
+    /// The same for people, in hexadecimal.
+    pub fn name(&self) -> String {
+        hexadecimal(self.id)
+    }
+
     /// The keys that verify.
     pub fn keys(&self) -> &[VerifyingKey] {
         &self.keys
@@ -378,7 +383,11 @@ const LIGHT_RSA_BYTES: usize = 512;
 
 /// The first 8 bytes of a token's SHA-256, in hexadecimal: its name in logs where it has no `jti`.
 pub fn digest(compact: &[u8]) -> String {
-    format!("{:016x}", first_bytes(compact))
+    hexadecimal(first_bytes(compact))
+}
+
+fn hexadecimal(bytes: u64) -> String {
+    format!("{bytes:016x}")
 }
 
 fn first_bytes(document: &[u8]) -> u64 {

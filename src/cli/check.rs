@@ -80,7 +80,7 @@ enum Lint {
 
 impl Lint {
     fn name(self) -> String {
-        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+        super::name_of(self)
     }
 
     const fn cure(self) -> &'static str {

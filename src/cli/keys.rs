@@ -125,7 +125,7 @@ pub enum Alg {
 
 impl Alg {
     fn name(self) -> String {
-        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+        super::name_of(self)
     }
 
     /// The algorithm of this name.

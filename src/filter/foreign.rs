@@ -89,8 +89,8 @@ const fn hash(alg: Algorithm) -> Option<&'static str> {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "traps on NGINX: `Foreign` is made on Envoy alone")]
 /// Calls `verify_signature` with `VerifySignatureArguments{hash_function, public_key, signature, text}`.
+#[expect(clippy::disallowed_methods, reason = "traps on NGINX: `Foreign` is made on Envoy alone")]
 fn call(hash: &str, spki: &[u8], message: &[u8], signature: &[u8]) -> Option<Vec<u8>> {
     const FRAMING: usize = 32;
     let size =

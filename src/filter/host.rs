@@ -74,13 +74,13 @@ impl Host {
 
     /// What the route's metadata says under the gate's name. NGINX has no such thing.
     fn route_setting(self) -> RouteSetting {
-        const METADATA: [&str; 4] = ["xds", "route_metadata", "filter_metadata", "claimgate"];
-        let property = |path: &[&str]| hostcalls::get_property(path.to_vec());
+        const METADATA: &str = "xds\0route_metadata\0filter_metadata\0claimgate";
         // The metadata itself has no form that Envoy hands over: that it is there is all this tells.
-        if self == Self::Nginx || header_map::lacks_property(b"xds\0route_metadata\0filter_metadata\0claimgate") {
+        if self == Self::Nginx || header_map::lacks_property(METADATA.as_bytes()) {
             return RouteSetting::Unset;
         }
-        let field = |name| property(&[METADATA.as_slice(), &[name]].concat()).ok().flatten();
+        let path = |name| METADATA.split('\0').chain([name]).collect();
+        let field = |name| hostcalls::get_property(path(name)).ok().flatten();
         match (field("disabled").as_deref(), field("requirement")) {
             (Some([1]), _) => RouteSetting::Disabled,
             (_, Some(name)) => RouteSetting::Requirement(String::from_utf8_lossy(&name).into_owned()),

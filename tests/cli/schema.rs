@@ -108,14 +108,7 @@ fn what_the_gate_refuses_for_its_form_is_not_valid() {
         ("/rules", json!([{"match": {"prefix": "/"}, "requires": {"requires_any": {"requirements": []}}}])),
         ("/rules", json!([{"match": {"prefix": "/", "grpc": {}}}])),
     ] {
-        let mut example = readme_example();
-        let (parent, name) = place.rsplit_once('/').expect("a path");
-        example
-            .pointer_mut(parent)
-            .expect("a place")
-            .as_object_mut()
-            .expect("an object")
-            .insert(name.to_owned(), value);
+        let example = changed(readme_example(), place, value);
         assert!(!validator.is_valid(&example), "{place}: {example}");
         assert!(Config::parse(example.to_string().as_bytes()).is_err(), "{place}: {example}");
     }
@@ -151,14 +144,15 @@ fn cases_have_a_schema_too() {
     for (place, value) in
         [("/cases/0/expct", json!({})), ("/cases/0/expect/status", json!("401")), ("/keys/x", json!("ES256"))]
     {
-        let mut example = example.clone();
-        let (parent, name) = place.rsplit_once('/').expect("a path");
-        example
-            .pointer_mut(parent)
-            .expect("a place")
-            .as_object_mut()
-            .expect("an object")
-            .insert(name.to_owned(), value);
+        let example = changed(example.clone(), place, value);
         assert!(!validator.is_valid(&example), "{place}");
     }
+}
+
+/// The same with one member put in place or replaced.
+fn changed(mut example: Value, place: &str, value: Value) -> Value {
+    let (parent, name) = place.rsplit_once('/').expect("a path");
+    let object = example.pointer_mut(parent).expect("a place").as_object_mut().expect("an object");
+    object.insert(name.to_owned(), value);
+    example
 }
