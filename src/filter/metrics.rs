@@ -2,8 +2,7 @@
 
 use std::collections::HashMap;
 
-use proxy_wasm::hostcalls;
-use proxy_wasm::types::MetricType;
+use super::abi::{self, Metric};
 
 /// The host's numbers for metrics, by name.
 #[derive(Default)]
@@ -14,25 +13,25 @@ pub struct Metrics {
 impl Metrics {
     /// Increases a counter.
     pub fn add(&mut self, name: &str, count: u64) {
-        if let Some(id) = self.id(MetricType::Counter, name) {
-            let _counted = hostcalls::increment_metric(id, i64::try_from(count).unwrap_or(i64::MAX));
+        if let Some(id) = self.id(Metric::Counter, name) {
+            abi::increment_metric(id, i64::try_from(count).unwrap_or(i64::MAX));
         }
     }
 
     /// Sets gauges.
     pub fn show(&mut self, gauges: Vec<(String, u64)>) {
         for (name, value) in gauges {
-            if let Some(id) = self.id(MetricType::Gauge, &name) {
-                let _shown = hostcalls::record_metric(id, value);
+            if let Some(id) = self.id(Metric::Gauge, &name) {
+                abi::record_metric(id, value);
             }
         }
     }
 
-    fn id(&mut self, kind: MetricType, name: &str) -> Option<u32> {
+    fn id(&mut self, kind: Metric, name: &str) -> Option<u32> {
         if let Some(id) = self.ids.get(name) {
             return Some(*id);
         }
-        let id = hostcalls::define_metric(kind, name).ok()?;
+        let id = abi::define_metric(kind, name)?;
         self.ids.insert(name.to_owned(), id);
         Some(id)
     }

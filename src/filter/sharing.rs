@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use proxy_wasm::hostcalls;
-
+use super::abi;
 use crate::keystore::{Event, Fetch, IssuerId, KeyStore, SharedSet, SharedState};
 use crate::time::UnixTime;
 
@@ -87,12 +86,12 @@ fn set_name(name: &str) -> String {
 }
 
 fn read<T: serde::de::DeserializeOwned>(name: &str) -> Option<(T, u32)> {
-    let (value, version) = hostcalls::get_shared_data(name).ok()?;
-    Some((serde_json::from_slice(&value?).ok()?, version?))
+    let (value, version) = abi::shared_data(name)?;
+    Some((serde_json::from_slice(&value).ok()?, version))
 }
 
 /// Writes a record if it still has the version that was read. False if it has not.
 fn write<T: serde::Serialize>(name: &str, value: &Option<T>, version: Option<u32>) -> bool {
     let Some(json) = value.as_ref().and_then(|value| serde_json::to_vec(value).ok()) else { return false };
-    hostcalls::set_shared_data(name, Some(&json), version).is_ok()
+    abi::set_shared_data(name, &json, version)
 }
