@@ -17,8 +17,7 @@ use crate::config::{Config, ErrorFormat, HostCrypto, Mode};
 use crate::decide::{Decision, Need, Report, State, judge};
 use crate::keystore::{Event, Fetch, IssuerId, KeyStore, Response, Source, Want, notes};
 use crate::observe::{
-    KidLabels, Line, LogGate, cost_counters, decision_counters, event_counter, event_line, gauges, omitted_line,
-    rejection_line, status,
+    Line, LogGate, cost_counters, event_counter, event_line, gauges, omitted_line, rejection_line, status,
 };
 use crate::parking::{Parked, Parking};
 use crate::reply::{Effects, LocalReply, json_reply, reject, reply};
@@ -67,7 +66,6 @@ struct Gate {
     host: Option<Host>,
     /// The host's signature verification, if it has one that was found right.
     foreign: Option<Foreign>,
-    kids: KidLabels,
     metrics: Metrics,
     gauges_due: UnixTime,
     callouts: Vec<Callout>,
@@ -132,7 +130,6 @@ impl Gate {
             log_gate: LogGate::default(),
             host: None,
             foreign: None,
-            kids: KidLabels::default(),
             metrics: Metrics::default(),
             gauges_due: now,
             callouts: Vec::new(),
@@ -159,8 +156,7 @@ impl Gate {
         let host = self.host();
         let crypto: &dyn Crypto = self.foreign.as_ref().map_or(&Portable, |foreign| foreign);
         let judgement = judge(request, &self.config, &mut self.state, crypto, now);
-        let metrics = &mut self.metrics;
-        decision_counters(&self.config, &judgement.decision, &mut self.kids, |name| metrics.add(name, 1));
+        self.metrics.count(&self.config, &judgement.decision);
         let lines = match &judgement.decision {
             Decision::Reject(rejection) => match self.log_gate.admit(rejection.reason(), now) {
                 Some(suppressed) => {
@@ -197,8 +193,7 @@ impl Gate {
             None => Vec::new(),
         };
         let decision = Decision::Reject(rejection);
-        let metrics = &mut self.metrics;
-        decision_counters(&self.config, &decision, &mut self.kids, |name| metrics.add(name, 1));
+        self.metrics.count(&self.config, &decision);
         Verdict { host, effects: reply(request, &self.config, decision), lines }
     }
 
