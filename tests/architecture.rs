@@ -90,8 +90,7 @@ fn crypto_is_named_in_one_module() {
     }
 }
 
-/// Every host function the SDK can call but those that some host does not have: merely importing one of those stops it
-/// from loading the plugin.
+/// A host that does not have a function does not load a plugin which imports it.
 #[test]
 fn the_plugin_asks_hosts_for_nothing_unusual() {
     let plugin = std::fs::read(claimgate_testbed::plugin().expect("the plugin is built")).expect("the plugin is read");
