@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde::de::value::StrDeserializer;
 use serde::de::{self, DeserializeSeed, Deserializer, Expected, MapAccess, SeqAccess, Unexpected, Visitor};
 use serde_json::map::Iter as Members;
-use serde_json::{Number, Value};
+use serde_json::{Map, Number, Value};
 
 /// What `value` says as a `T`.
 ///
@@ -41,20 +41,28 @@ impl Error {
         &self.0.message
     }
 
+    #[cold]
+    #[inline(never)]
     fn new(message: String) -> Self {
         Self(Box::new(Wrong { steps: Vec::new(), message }))
     }
 
+    #[cold]
+    #[inline(never)]
     fn in_member(mut self, name: &str) -> Self {
         self.0.steps.push(format!(".{name}"));
         self
     }
 
+    #[cold]
+    #[inline(never)]
     fn in_item(mut self, index: usize) -> Self {
         self.0.steps.push(format!("[{index}]"));
         self
     }
 
+    #[cold]
+    #[inline(never)]
     fn mismatch(what: &str, unexpected: Unexpected<'_>, expected: &dyn Expected) -> Self {
         Self::new(match unexpected {
             Unexpected::Unit => format!("invalid {what}: null, expected {expected}"),
@@ -113,7 +121,7 @@ impl<'de> Deserializer<'de> for Located<'de> {
                 }
                 Ok(value)
             }
-            Value::Object(members) => visitor.visit_map(Object { rest: members.iter(), member: None }),
+            Value::Object(members) => visitor.visit_map(Object::of(members)),
         }
     }
 
@@ -143,9 +151,22 @@ impl<'de> Deserializer<'de> for Located<'de> {
         }
     }
 
+    /// What is an object has no second form as a list of its fields in order, as other formats would have it.
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        _fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        match self.0 {
+            Value::Object(members) => visitor.visit_map(Object::of(members)),
+            other => Err(de::Error::invalid_type(kind(other), &visitor)),
+        }
+    }
+
     serde::forward_to_deserialize_any! {
         bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit unit_struct
-        newtype_struct seq tuple tuple_struct map struct identifier ignored_any
+        newtype_struct seq tuple tuple_struct map identifier ignored_any
     }
 }
 
@@ -186,6 +207,12 @@ struct Object<'de> {
     rest: Members<'de>,
     /// The member whose name was read last.
     member: Option<(&'de str, &'de Value)>,
+}
+
+impl<'de> Object<'de> {
+    fn of(members: &'de Map<String, Value>) -> Self {
+        Self { rest: members.iter(), member: None }
+    }
 }
 
 impl<'de> MapAccess<'de> for Object<'de> {

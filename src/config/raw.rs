@@ -3,10 +3,13 @@
 //! The documentation of a field is what users read: `README.md` and the JSON Schema hold the same words.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 #[cfg(not(target_family = "wasm"))]
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
+use serde::de::{MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
 use prost::Message as _;
 use prost_types::value::Kind;
@@ -185,9 +188,8 @@ pub struct RawProvider {
 }
 
 /// An issuer: a string, or an object with a template and the values that its segment may have.
-#[derive(Debug, Deserialize)]
-#[cfg_attr(not(target_family = "wasm"), derive(JsonSchema))]
-#[serde(untagged, expecting = "a string, or an object with `issuer` and `values`")]
+#[derive(Debug)]
+#[cfg_attr(not(target_family = "wasm"), derive(JsonSchema), schemars(untagged))]
 pub enum RawIssuer {
     /// The exact issuer, or one with a `{name}` segment.
     Text(String),
@@ -297,9 +299,8 @@ pub struct RawLocalJwks {
 }
 
 /// Public keys in PEM.
-#[derive(Debug, Deserialize)]
-#[cfg_attr(not(target_family = "wasm"), derive(JsonSchema))]
-#[serde(untagged, expecting = "a public key in PEM, or a list of them")]
+#[derive(Debug)]
+#[cfg_attr(not(target_family = "wasm"), derive(JsonSchema), schemars(untagged))]
 pub enum RawPem {
     /// One.
     One(String),
@@ -363,9 +364,8 @@ pub struct RawClaimToFilterState {
 }
 
 /// One step to a claim: a name, or `{"key": NAME}` as `jwt_authn` writes it.
-#[derive(Debug, Deserialize)]
-#[cfg_attr(not(target_family = "wasm"), derive(JsonSchema))]
-#[serde(untagged, expecting = "a name, or an object with `key`")]
+#[derive(Debug)]
+#[cfg_attr(not(target_family = "wasm"), derive(JsonSchema), schemars(untagged))]
 pub enum RawPathSegment {
     /// The name.
     Name(String),
@@ -600,8 +600,69 @@ pub struct RawExtractOnly {
 }
 
 /// A member that is there, even if it is null.
-fn given<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
+fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
     Value::deserialize(deserializer).map(Some)
+}
+
+impl<'de> Deserialize<'de> for RawIssuer {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let expected = "a string, or an object with `issuer` and `values`";
+        deserializer.deserialize_any(TextOr { expected, text: Self::Text, other: Self::Template })
+    }
+}
+
+impl<'de> Deserialize<'de> for RawPathSegment {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let expected = "a name, or an object with `key`";
+        deserializer.deserialize_any(TextOr { expected, text: Self::Name, other: Self::Key })
+    }
+}
+
+/// Reads a string, or an object. An untagged enum of `serde`'s would not say where in the object something is wrong.
+struct TextOr<T, R> {
+    expected: &'static str,
+    text: fn(String) -> R,
+    other: fn(T) -> R,
+}
+
+impl<'de, T: Deserialize<'de>, R> Visitor<'de> for TextOr<T, R> {
+    type Value = R;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.expected)
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<R, E> {
+        Ok((self.text)(text.to_owned()))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<R, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(members)).map(self.other)
+    }
+}
+
+impl<'de> Deserialize<'de> for RawPem {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct OneOrSeveral;
+
+        impl<'de> Visitor<'de> for OneOrSeveral {
+            type Value = RawPem;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a public key in PEM, or a list of them")
+            }
+
+            fn visit_str<E>(self, pem: &str) -> Result<RawPem, E> {
+                Ok(RawPem::One(pem.to_owned()))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, items: A) -> Result<RawPem, A::Error> {
+                Vec::deserialize(SeqAccessDeserializer::new(items)).map(RawPem::Several)
+            }
+        }
+
+        deserializer.deserialize_any(OneOrSeveral)
+    }
 }
 
 impl RawConfig {
