@@ -19,6 +19,7 @@ use crate::request::Request;
 
 mod keys;
 mod located;
+mod protobuf;
 pub mod raw;
 mod rules;
 
