@@ -175,8 +175,7 @@ impl Policy {
         .flatten()
         .collect();
         violations.extend(self.claims.iter().chain(extra.claims).filter_map(|rule| rule.check(claims)));
-        violations.sort_by_key(|violation| violation.reason);
-        violations
+        Violation::in_order(violations)
     }
 
     /// Compares the issuer.
