@@ -1,6 +1,6 @@
 //! The configuration: what was typed ([`raw`]), and what was made of it, once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
@@ -66,8 +66,8 @@ pub struct Config {
     pub least_max_token_bytes: usize,
     /// Every header that the gate may set, in lower case and with `-` for `_`, sorted.
     managed_headers: Vec<String>,
-    /// The places in `providers` of those that name this issuer.
-    exact_issuers: BTreeMap<String, Vec<usize>>,
+    /// Issuers and the places in `providers` of those that name them, sorted.
+    exact_issuers: Vec<(String, usize)>,
     /// The places in `providers` of those that have a template for an issuer.
     issuer_templates: Vec<usize>,
 }
@@ -285,18 +285,21 @@ impl Config {
         let requirements = rules::requirements(raw.requirement_map, &providers)?;
         let no_rules = raw.rules.is_none();
         let rules = rules::rules(raw.rules.unwrap_or_default(), mode, &providers, &requirements)?;
-        let mut managed_headers: Vec<String> = providers.iter().flat_map(Provider::managed_headers).collect();
         let required = rules.iter().map(|rule| &rule.requirement).chain(requirements.values());
-        managed_headers.extend(required.flat_map(Requirement::managed_headers));
-        let mut managed_headers: Vec<String> = managed_headers.into_iter().map(|name| name.replace('_', "-")).collect();
-        managed_headers.sort_unstable();
-        managed_headers.dedup();
-        let mut exact_issuers: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+        let managed = providers.iter().flat_map(Provider::managed_headers);
+        let mut managed_headers = BTreeSet::new();
+        for name in managed.chain(required.flat_map(Requirement::managed_headers)) {
+            managed_headers.insert(name.replace('_', "-"));
+        }
+        let mut exact_issuers: Vec<(String, usize)> = Vec::new();
         let mut issuer_templates = Vec::new();
         for (place, provider) in providers.iter().enumerate() {
             for issuer in &provider.policy.issuers {
                 match issuer.as_exact() {
-                    Some(iss) => exact_issuers.entry(iss.to_owned()).or_default().push(place),
+                    Some(iss) => {
+                        let at = exact_issuers.partition_point(|(before, _)| before.as_str() <= iss);
+                        exact_issuers.insert(at, (iss.to_owned(), place));
+                    }
                     None => issuer_templates.push(place),
                 }
             }
@@ -345,7 +348,7 @@ impl Config {
                 heavy: rate("heavy", raw.verifications_per_second.heavy, HEAVY_VERIFICATIONS)?,
             },
             cached_tokens,
-            managed_headers,
+            managed_headers: managed_headers.into_iter().collect(),
             exact_issuers,
             issuer_templates,
         };
@@ -370,10 +373,14 @@ impl Config {
         let matches = |place: &&usize| {
             self.providers.get(**place).is_some_and(|provider| provider.policy.issuers.iter().any(|i| i.matches(iss)))
         };
-        let exact = self.exact_issuers.get(iss).into_iter().flatten();
-        let mut places: Vec<usize> = exact.chain(self.issuer_templates.iter().filter(matches)).copied().collect();
-        places.sort_unstable();
-        places.dedup();
+        let first = self.exact_issuers.partition_point(|(before, _)| before.as_str() < iss);
+        let exact = self.exact_issuers.iter().skip(first).take_while(|(exact, _)| exact == iss).map(|(_, place)| place);
+        let mut places: Vec<usize> = Vec::new();
+        for place in exact.chain(self.issuer_templates.iter().filter(matches)) {
+            if let Err(at) = places.binary_search(place) {
+                places.insert(at, *place);
+            }
+        }
         places.into_iter().filter_map(|place| self.providers.get(place)).collect()
     }
 }
