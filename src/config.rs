@@ -252,20 +252,27 @@ impl fmt::Display for ConfigError {
 impl std::error::Error for ConfigError {}
 
 impl ConfigError {
-    fn new(path: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { path: path.into(), message: message.into() }
+    /// Boxed, so that the many results that may hold one are small.
+    #[cold]
+    fn new(path: impl Into<String>, message: impl Into<String>) -> Box<Self> {
+        Box::new(Self { path: path.into(), message: message.into() })
     }
 }
 
-type Result<T> = std::result::Result<T, ConfigError>;
+type Result<T> = std::result::Result<T, Box<ConfigError>>;
+
+/// The path of a field.
+fn at(path: &str, field: &str) -> String {
+    [path, ".", field].concat()
+}
 
 impl Config {
     /// Reads a configuration and the sources of its keys: [`Provider::keys`] is a place in that list.
     ///
     /// # Errors
     /// The first thing that is wrong, with its JSON path, what was found and what was expected.
-    pub fn parse(document: &[u8]) -> Result<(Self, Vec<Source>)> {
-        Self::compile(RawConfig::parse(document)?)
+    pub fn parse(document: &[u8]) -> std::result::Result<(Self, Vec<Source>), ConfigError> {
+        Self::compile(RawConfig::parse(document)?).map_err(|error| *error)
     }
 
     fn compile(raw: RawConfig) -> Result<(Self, Vec<Source>)> {
@@ -406,7 +413,7 @@ impl Requirement {
 
 impl Provider {
     fn compile(name: String, path: &str, keys: IssuerId, raw: RawProvider) -> Result<Self> {
-        let at = |field: &str| format!("{path}.{field}");
+        let at = |field: &str| at(path, field);
         if let Some(i) = raw.audiences.iter().position(String::is_empty) {
             return Err(ConfigError::new(at(&format!("audiences[{i}]")), "empty, an audience was expected"));
         }
@@ -520,12 +527,12 @@ fn issuers(path: &str, one: Option<String>, several: Vec<RawIssuer>) -> Result<V
     if one.is_some() && !several.is_empty() {
         return Err(ConfigError::new(path, "both `issuer` and `issuers`, one of them was expected"));
     }
-    bounded(&format!("{path}.issuers"), several.len(), CONFIG_ENTRIES)?;
+    bounded(&at(path, "issuers"), several.len(), CONFIG_ENTRIES)?;
     if let Some(issuer) = one {
         // `issuer` has the meaning it has in `jwt_authn`: no template.
         return Ok(vec![Issuer::exact(issuer)]);
     }
-    each(&format!("{path}.issuers"), several, |path, raw| {
+    each(&at(path, "issuers"), several, |path, raw| {
         let (template, values) = match raw {
             RawIssuer::Text(template) => (template, Vec::new()),
             RawIssuer::Template(RawIssuerTemplate { issuer, values }) => (issuer, values),
@@ -559,7 +566,7 @@ fn places(path: &str, headers: &[RawFromHeader], params: Vec<String>, cookies: V
 impl ClaimHeader {
     fn compile(path: &str, raw: RawClaimToHeader) -> Result<Self> {
         Ok(Self {
-            name: managed_header(&format!("{path}.header_name"), &raw.header_name)?,
+            name: managed_header(&at(path, "header_name"), &raw.header_name)?,
             path: claim_path(path, raw.claim_name, raw.claim_path)?,
             format: match raw.format {
                 RawClaimFormat::Base64Json => ClaimFormat::Base64Json,
@@ -575,7 +582,7 @@ fn claim_state(path: &str, raw: RawClaimToFilterState) -> Result<(String, Vec<St
     if raw.key.is_empty() || !raw.key.bytes().all(plain) || raw.key.starts_with("claimgate_") {
         let message =
             format!("found `{}`, letters, digits, `_`, `-` and `.` were expected, and no `claimgate_`", raw.key);
-        return Err(ConfigError::new(format!("{path}.key"), message));
+        return Err(ConfigError::new(at(path, "key"), message));
     }
     Ok((raw.key, claim_path(path, raw.claim_name, raw.claim_path)?))
 }
@@ -600,7 +607,7 @@ fn claim_path(path: &str, name: Option<String>, segments: Option<Vec<RawPathSegm
     if claim.is_empty() || claim.iter().any(String::is_empty) {
         let message =
             format!("found `{}`, a claim's name, or the names that lead to it, were expected", claim.join("."));
-        return Err(ConfigError::new(format!("{path}.{field}"), message));
+        return Err(ConfigError::new(at(path, field), message));
     }
     Ok(claim)
 }
@@ -609,13 +616,11 @@ fn claim_rules(path: &str, raw: Vec<RawClaimRule>) -> Result<Vec<ClaimRule>> {
     bounded(path, raw.len(), CLAIM_RULE_VALUES)?;
     each(path, raw, |path, raw| {
         let demand = match (raw.any_of, raw.all_of, raw.none_of, raw.equals, raw.matches, raw.exists) {
-            (Some(values), None, None, None, None, None) => Demand::AnyOf(scalars(&format!("{path}.any_of"), values)?),
-            (None, Some(values), None, None, None, None) => Demand::AllOf(scalars(&format!("{path}.all_of"), values)?),
-            (None, None, Some(values), None, None, None) => {
-                Demand::NoneOf(scalars(&format!("{path}.none_of"), values)?)
-            }
+            (Some(values), None, None, None, None, None) => Demand::AnyOf(scalars(&at(path, "any_of"), values)?),
+            (None, Some(values), None, None, None, None) => Demand::AllOf(scalars(&at(path, "all_of"), values)?),
+            (None, None, Some(values), None, None, None) => Demand::NoneOf(scalars(&at(path, "none_of"), values)?),
             (None, None, None, Some(value), None, None) => Demand::Equals(value),
-            (None, None, None, None, Some(text), None) => Demand::Matches(pattern(&format!("{path}.matches"), &text)?),
+            (None, None, None, None, Some(text), None) => Demand::Matches(pattern(&at(path, "matches"), &text)?),
             (None, None, None, None, None, Some(exists)) => Demand::Exists(exists),
             _ => {
                 let message =
