@@ -362,6 +362,11 @@ impl Config {
         Ok((config, sources))
     }
 
+    /// Whether there is a header that the gate may set.
+    pub const fn manages_headers(&self) -> bool {
+        !self.managed_headers.is_empty()
+    }
+
     /// Whether the gate may set the header of this name, which is in lower case, or an upstream may take it for one that
     /// the gate sets: many read `x_user` as `x-user`.
     pub fn is_managed(&self, name: &str) -> bool {

@@ -267,7 +267,7 @@ enum Outcome<'a> {
 /// A token that a provider accepts.
 struct Accepted<'a> {
     provider: &'a Provider,
-    place: Place,
+    place: Place<'a>,
     proof: Rc<Proof>,
     claims: ClaimsSet<'a, Verified>,
     extra: Extra<'a>,
@@ -600,9 +600,10 @@ impl<'a> Court<'a, '_> {
         let jws = token.claims.jws();
         let set = self.state.keys.set(provider.keys, self.now).map(KeySet::id);
         if provider.caches(jws.compact()) {
-            let proofs = token.known.iter().flat_map(|known| known.proofs.iter().map(move |proof| (known, proof)));
-            let mut valid = proofs.filter(|(_, proof)| proof.issuer == provider.keys && Some(proof.set) == set);
-            if let Some((known, proof)) = valid.next() {
+            let is_valid = |proof: &&Rc<Proof>| proof.issuer == provider.keys && Some(proof.set) == set;
+            if let Some(known) = &token.known
+                && let Some(proof) = known.proofs.iter().find(is_valid)
+            {
                 self.note(|notebook| notebook.used.extend(token.ticket));
                 checked.verified = Some(Some((known.claims.clone(), Proven::Before(Rc::clone(proof)))));
                 return Ok(checked);
@@ -670,7 +671,7 @@ impl<'a> Court<'a, '_> {
     }
 
     /// The one token in the places where this provider looks, taken apart.
-    fn find(self, provider: &'a Provider) -> Result<(Place, Rc<Token<'a>>), Violation> {
+    fn find(self, provider: &'a Provider) -> Result<(Place<'a>, Rc<Token<'a>>), Violation> {
         let Found { token, place } = extract(self.request, &provider.places)?;
         bounded(&token, provider.max_token_bytes)?;
         Ok((place, self.read(token)?))

@@ -72,51 +72,63 @@ pub struct Found<'r> {
     /// The token.
     pub token: Cow<'r, [u8]>,
     /// Where it was.
-    pub place: Place,
+    pub place: Place<'r>,
 }
 
 /// Where a token was.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place<'p> {
     /// In the header of this name, in lower case.
-    Header(String),
+    Header(&'p str),
     /// In the query parameter of this name.
-    Param(String),
+    Param(&'p str),
     /// In the cookie of this name.
-    Cookie(String),
+    Cookie(&'p str),
 }
 
 /// Takes the token from wherever it may sit.
 ///
 /// # Errors
 /// [`Reason::HeaderMissing`] without a token, [`Reason::TokenAmbiguous`] with more than one.
-pub fn extract<'r>(request: &'r Request, places: &Places) -> Result<Found<'r>, Violation> {
-    let mut found = Vec::new();
-    let mut seen = Vec::new();
-    for place in &places.headers {
+pub fn extract<'r>(request: &'r Request, places: &'r Places) -> Result<Found<'r>, Violation> {
+    let (mut first, mut is_alone) = (None, true);
+    // This runs for every request.
+    let mut add = |token: Cow<'r, [u8]>, place| {
+        if first.is_some() {
+            is_alone = false;
+        } else {
+            first = Some(Found { token, place });
+        }
+    };
+    for (at, place) in places.headers.iter().enumerate() {
         // Several entries may name one header with different prefixes: it is read once.
-        if !seen.contains(&place.name.as_str()) {
-            seen.push(place.name.as_str());
-            found.extend(in_header(request, &place.name, &places.headers)?);
+        if !places.headers.iter().take(at).any(|before| before.name == place.name)
+            && let Some(token) = in_header(request, &place.name, &places.headers)?
+        {
+            add(token.into(), Place::Header(&place.name));
         }
     }
-    for name in &places.params {
-        let values = request.query().filter(|(found, _)| percent_decode(found) == name.as_bytes());
-        let tokens = values.map(|(_, value)| percent_decode(value)).filter(|value| !value.is_empty());
-        found.extend(tokens.map(|token| Found { token, place: Place::Param(name.clone()) }));
+    if request.has_query() {
+        for name in &places.params {
+            for (_, value) in request.query().filter(|(found, _)| percent_decode(found) == name.as_bytes()) {
+                if !value.is_empty() {
+                    add(percent_decode(value), Place::Param(name));
+                }
+            }
+        }
     }
     for name in &places.cookies {
-        let values = request.cookies().filter(|(found, _)| *found == name.as_bytes()).map(|(_, value)| unquote(value));
-        let tokens = values.filter(|value| !value.is_empty());
-        found.extend(tokens.map(|token| Found { token: token.into(), place: Place::Cookie(name.clone()) }));
-    }
-    let mut found = found.into_iter();
-    match (found.next(), found.next()) {
-        (Some(token), None) => Ok(token),
-        (Some(_), Some(_)) => {
-            Err(Violation::new(Reason::TokenAmbiguous, "the request holds more than one token, one is allowed"))
+        for (_, value) in request.cookies().filter(|(found, _)| *found == name.as_bytes()) {
+            let token = unquote(value);
+            if !token.is_empty() {
+                add(token.into(), Place::Cookie(name));
+            }
         }
-        (None, _) => Err(Violation::new(Reason::HeaderMissing, missing(request, places))),
+    }
+    match first {
+        Some(token) if is_alone => Ok(token),
+        Some(_) => Err(Violation::new(Reason::TokenAmbiguous, "the request holds more than one token, one is allowed")),
+        None => Err(Violation::new(Reason::HeaderMissing, missing(request, places))),
     }
 }
 
@@ -157,13 +169,22 @@ pub fn without_cookies(request: &Request, names: &[&str]) -> Vec<u8> {
 }
 
 /// The token of one header, whose several entries in `places` tell what may stand before it.
-fn in_header<'r>(request: &'r Request, name: &str, places: &[HeaderPlace]) -> Result<Option<Found<'r>>, Violation> {
-    let prefixes = || places.iter().filter(|place| place.name == name).map(|place| &place.prefix);
-    // Envoy joins several `Authorization` lines with a comma, other hosts keep them apart. No token holds a comma.
+fn in_header<'r>(request: &'r Request, name: &str, places: &[HeaderPlace]) -> Result<Option<&'r [u8]>, Violation> {
     let (mut count, mut token) = (0_usize, None);
-    for piece in request.values(name).flat_map(|line| line.split(|&b| b == b',')).map(trim) {
+    let mut look = |piece: &'r [u8]| {
         count = count.saturating_add(1);
-        token = token.or_else(|| prefixes().find_map(|prefix| prefix.strip(piece)).filter(|token| !token.is_empty()));
+        let piece = trim(piece);
+        let mut prefixes = places.iter().filter(|place| place.name == name).map(|place| &place.prefix);
+        let strip = || prefixes.find_map(|prefix| prefix.strip(piece)).filter(|token| !token.is_empty());
+        token = token.or_else(strip);
+    };
+    for line in request.values(name) {
+        // Envoy joins several `Authorization` lines with a comma, other hosts keep them apart. No token holds a comma.
+        if line.contains(&b',') {
+            line.split(|&b| b == b',').for_each(&mut look);
+        } else {
+            look(line);
+        }
     }
     match token {
         // An empty value beside a token counts: it is what is left of a second header line.
@@ -171,8 +192,7 @@ fn in_header<'r>(request: &'r Request, name: &str, places: &[HeaderPlace]) -> Re
             Reason::TokenAmbiguous,
             format!("the header `{name}` holds more than one value, one is allowed"),
         )),
-        Some(token) => Ok(Some(Found { token: token.into(), place: Place::Header(name.to_owned()) })),
-        None => Ok(None),
+        token => Ok(token),
     }
 }
 
@@ -229,7 +249,8 @@ mod tests {
     #[track_caller]
     fn check(lines: &[&str], expected: Result<&str, Reason>) {
         let request = Request::new(lines.iter().map(|line| ("Authorization", *line)));
-        let found = extract(&request, &Places::default()).map_err(|v| v.reason);
+        let places = Places::default();
+        let found = extract(&request, &places).map_err(|v| v.reason);
         let token = found.as_ref().map(|found| &*found.token);
         assert_eq!(token, expected.as_ref().map(|token| token.as_bytes()), "{lines:?}");
     }
@@ -279,25 +300,25 @@ mod tests {
     #[test]
     fn other_places() {
         #[track_caller]
-        fn check(headers: &[(&str, &str)], expected: Result<(&str, Place), Reason>) {
-            let request = Request::new(headers.iter().copied());
-            let found = extract(&request, &places()).map_err(|v| v.reason);
+        fn check(headers: &[(&str, &str)], expected: Result<(&str, Place<'_>), Reason>) {
+            let (request, places) = (Request::new(headers.iter().copied()), places());
+            let found = extract(&request, &places).map_err(|v| v.reason);
             let expected = expected.map(|(token, place)| Found { token: token.as_bytes().into(), place });
             assert_eq!(found, expected, "{headers:?}");
         }
-        let header = |name: &str| Place::Header(name.to_owned());
+        let header = Place::Header;
         check(&[("X-Jwt", "a")], Ok(("a", header("x-jwt"))));
         check(&[("x-goog", "JWT a")], Ok(("a", header("x-goog"))));
         check(&[("x-goog", "jwt=a")], Ok(("a", header("x-goog"))));
         check(&[("x-goog", "XJWT a")], Err(Reason::HeaderMissing));
         check(&[("authorization", "Bearer a")], Err(Reason::HeaderMissing));
-        check(&[(":path", "/?x=1&t=a%2Eb")], Ok(("a.b", Place::Param("t".to_owned()))));
-        check(&[(":path", "/?%74=a")], Ok(("a", Place::Param("t".to_owned()))));
+        check(&[(":path", "/?x=1&t=a%2Eb")], Ok(("a.b", Place::Param("t"))));
+        check(&[(":path", "/?%74=a")], Ok(("a", Place::Param("t"))));
         check(&[(":path", "/?t=&tt=a")], Err(Reason::HeaderMissing));
         check(&[(":path", "/#?t=a")], Err(Reason::HeaderMissing));
         check(&[(":path", "/?t=a&t=b")], Err(Reason::TokenAmbiguous));
-        check(&[("cookie", "a=b; session=a.b ; c")], Ok(("a.b", Place::Cookie("session".to_owned()))));
-        check(&[("cookie", "session=\"a\"")], Ok(("a", Place::Cookie("session".to_owned()))));
+        check(&[("cookie", "a=b; session=a.b ; c")], Ok(("a.b", Place::Cookie("session"))));
+        check(&[("cookie", "session=\"a\"")], Ok(("a", Place::Cookie("session"))));
         check(&[("cookie", "session=a; session=b")], Err(Reason::TokenAmbiguous));
         check(&[("cookie", "session=a"), ("x-jwt", "a")], Err(Reason::TokenAmbiguous));
         check(&[("x-jwt", "a"), ("x-jwt", "b")], Err(Reason::TokenAmbiguous));

@@ -1,9 +1,9 @@
 //! The adapter to proxy-wasm hosts: it moves bytes in, applies effects, parks and wakes. It looks at no token.
 
+mod abi;
+mod exports;
 mod foreign;
-mod header_map;
 mod host;
-mod local_reply;
 mod metrics;
 mod sharing;
 
@@ -13,15 +13,11 @@ use std::hash::{BuildHasher as _, Hasher as _};
 use std::rc::Rc;
 use std::time::Duration;
 
-use proxy_wasm::traits::{Context, HttpContext, RootContext};
-use proxy_wasm::types::{Action, ContextType, LogLevel};
-
 use crate::config::{Config, ErrorFormat, HostCrypto, Mode};
 use crate::decide::{Decision, Need, Report, State, judge};
 use crate::keystore::{Event, Fetch, IssuerId, KeyStore, Response, Source, Want, notes};
 use crate::observe::{
-    KidLabels, Line, LogGate, cost_counters, decision_counters, event_counter, event_line, gauges, omitted_line,
-    rejection_line, status,
+    Line, LogGate, cost_counters, event_counter, event_line, gauges, omitted_line, rejection_line, status,
 };
 use crate::parking::{Parked, Parking};
 use crate::reply::{Effects, LocalReply, json_reply, reject, reply};
@@ -42,14 +38,23 @@ const GAUGES_EVERY: Duration = Duration::from_secs(1);
 /// The period while a request waits in Envoy, so that the fetch it waits for starts at once.
 const TICK_WHILE_PARKED: Duration = Duration::from_millis(10);
 
-proxy_wasm::main! {{
-    proxy_wasm::set_log_level(LogLevel::Info);
-    proxy_wasm::set_root_context(|_| -> Box<dyn RootContext> { Box::new(Root::default()) });
-}}
+thread_local! {
+    static PLUGIN: RefCell<Plugin> = RefCell::default();
+}
 
-/// Everything one worker remembers. It is empty until a configuration was accepted, and nothing passes until then.
+/// What one virtual machine holds. A host runs several configurations in one, if their plugins are the same.
 #[derive(Default)]
+struct Plugin {
+    roots: Vec<Root>,
+    /// Requests that were announced and have not come yet, with the root that each is of.
+    announced: Vec<(u32, u32)>,
+}
+
+/// Everything one worker remembers for one configuration. It is empty until that was accepted, and nothing passes until
+/// then.
+#[derive(Clone, Default)]
 struct Root {
+    id: u32,
     gate: Rc<RefCell<Option<Gate>>>,
 }
 
@@ -61,12 +66,26 @@ struct Gate {
     host: Option<Host>,
     /// The host's signature verification, if it has one that was found right.
     foreign: Option<Foreign>,
-    kids: KidLabels,
     metrics: Metrics,
     gauges_due: UnixTime,
-    /// Fetches under way, by the host's name for the callout.
-    callouts: Vec<(u32, Fetch)>,
+    callouts: Vec<Callout>,
     sharing: Sharing,
+}
+
+/// A fetch under way.
+struct Callout {
+    /// The host's name for it.
+    token: u32,
+    fetch: Fetch,
+    /// The request that made it for itself, and what that waits for: on NGINX.
+    waiting: Option<(u32, Need)>,
+}
+
+/// The answer to a callout.
+struct Answered {
+    events: Vec<Event>,
+    /// The request that made it for itself.
+    waiting: Option<(u32, Need)>,
 }
 
 /// What is to be done to one request, once nothing is borrowed any more.
@@ -111,7 +130,6 @@ impl Gate {
             log_gate: LogGate::default(),
             host: None,
             foreign: None,
-            kids: KidLabels::default(),
             metrics: Metrics::default(),
             gauges_due: now,
             callouts: Vec::new(),
@@ -138,8 +156,7 @@ impl Gate {
         let host = self.host();
         let crypto: &dyn Crypto = self.foreign.as_ref().map_or(&Portable, |foreign| foreign);
         let judgement = judge(request, &self.config, &mut self.state, crypto, now);
-        let metrics = &mut self.metrics;
-        decision_counters(&self.config, &judgement.decision, &mut self.kids, |name| metrics.add(name, 1));
+        self.metrics.count(&self.config, &judgement.decision);
         let lines = match &judgement.decision {
             Decision::Reject(rejection) => match self.log_gate.admit(rejection.reason(), now) {
                 Some(suppressed) => {
@@ -176,24 +193,22 @@ impl Gate {
             None => Vec::new(),
         };
         let decision = Decision::Reject(rejection);
-        let metrics = &mut self.metrics;
-        decision_counters(&self.config, &decision, &mut self.kids, |name| metrics.add(name, 1));
+        self.metrics.count(&self.config, &decision);
         Verdict { host, effects: reply(request, &self.config, decision), lines }
     }
 
     /// Takes the answer to a callout. Nothing if it is not ours.
-    fn handle_response(&mut self, callout: u32, body_size: usize, now: UnixTime) -> Vec<Event> {
-        let Some(place) = self.callouts.iter().position(|(token, _)| *token == callout) else {
-            return Vec::new();
-        };
-        let (_, fetch) = self.callouts.swap_remove(place);
+    fn handle_response(&mut self, token: u32, body_size: usize, now: UnixTime) -> Option<Answered> {
+        let place = self.callouts.iter().position(|callout| callout.token == token)?;
+        let Callout { fetch, waiting, .. } = self.callouts.swap_remove(place);
         let events = self.state.keys.handle_response(fetch.id, host::response(body_size), now);
         // Nothing has happened yet where the metadata came: this worker goes on to the key set and keeps its lease.
         if !events.is_empty() {
             self.sharing.publish(&self.state.keys, fetch.issuer);
         }
         self.count_fetch(&events);
-        events
+        self.write(&events);
+        Some(Answered { events, waiting })
     }
 
     /// Ends what took too long and takes over what other workers learnt: what happened, and whose waiting has ended.
@@ -228,7 +243,7 @@ impl Gate {
         while self.host == Some(Host::Envoy) || self.callouts.is_empty() {
             let Some(fetch) = self.state.keys.poll_fetch(now) else { break };
             if self.sharing.lease(&self.state.keys, &fetch) {
-                events.extend(self.dispatch(fetch, now));
+                events.extend(self.dispatch(fetch, None, now));
             } else {
                 self.state.keys.handle_busy(fetch.id);
                 ended.extend(self.follow(fetch.issuer, &mut events, now));
@@ -241,10 +256,10 @@ impl Gate {
     }
 
     /// Sends a fetch out from the active context. A host that cannot send it has answered: failed.
-    fn dispatch(&mut self, fetch: Fetch, now: UnixTime) -> Vec<Event> {
+    fn dispatch(&mut self, fetch: Fetch, waiting: Option<(u32, Need)>, now: UnixTime) -> Vec<Event> {
         match host::dispatch(&fetch) {
-            Some(callout) => {
-                self.callouts.push((callout, fetch));
+            Some(token) => {
+                self.callouts.push(Callout { token, fetch, waiting });
                 Vec::new()
             }
             None => {
@@ -298,10 +313,8 @@ impl Root {
         if !host::enter(parked.request) {
             return;
         }
-        let request = Host::Envoy.request();
-        let Some(verdict) = self.with_gate(|gate| judge(gate, &request)) else {
-            return;
-        };
+        let Some(request) = Host::Envoy.request() else { return fail_closed(Host::Envoy) };
+        let Some(verdict) = self.with_gate(|gate| judge(gate, &request)) else { return };
         match verdict.carry_out() {
             Done::Passes => host::resume(),
             Done::Answered => {}
@@ -317,41 +330,14 @@ impl Root {
         }
     }
 
+    /// Lends the gate out for one action. Nothing if there is none, or if the host called back in the midst of one: the
+    /// caller fails closed.
     fn with_gate<T>(&self, act: impl FnOnce(&mut Gate) -> T) -> Option<T> {
-        with_gate(&self.gate, act)
+        self.gate.try_borrow_mut().ok()?.as_mut().map(act)
     }
-}
 
-/// A number that differs from worker to worker.
-fn random() -> u64 {
-    RandomState::new().build_hasher().finish()
-}
-
-const TOO_MANY: &str = "the issuer's keys are being fetched and too many requests wait for them";
-const TOO_LONG: &str = "the issuer's keys did not arrive in time";
-const NOT_HERE: &str = "the issuer's keys are being fetched";
-
-/// Lends the gate out for one action. Nothing if there is none, or if the host called back in the midst of one: the
-/// caller fails closed.
-fn with_gate<T>(gate: &Rc<RefCell<Option<Gate>>>, act: impl FnOnce(&mut Gate) -> T) -> Option<T> {
-    gate.try_borrow_mut().ok()?.as_mut().map(act)
-}
-
-impl Context for Root {
-    fn on_http_call_response(&mut self, token_id: u32, _: usize, body_size: usize, _: usize) {
-        let now = host::now();
-        let events = self.with_gate(|gate| {
-            let events = gate.handle_response(token_id, body_size, now);
-            gate.write(&events);
-            events
-        });
-        let ended: Vec<IssuerId> = events.unwrap_or_default().iter().filter_map(Event::ends_waiting_for).collect();
-        self.wake(&ended, now);
-    }
-}
-
-impl RootContext for Root {
-    fn on_configure(&mut self, _: usize) -> bool {
+    /// Takes the configuration that the host holds out. False if it is refused.
+    fn configure(&self) -> bool {
         let now = host::now();
         match Config::parse(&host::configuration()) {
             Ok((config, sources)) => {
@@ -368,18 +354,18 @@ impl RootContext for Root {
                 // What another worker, or the configuration before this one, knows already need not be fetched again.
                 let _known = gate.sharing.join(&mut gate.state.keys, now);
                 gate.write(&events);
-                self.gate = Rc::new(RefCell::new(Some(gate)));
+                self.gate.replace(Some(gate));
                 host::tick_every(TICK);
                 true
             }
             Err(error) => {
-                log::error!("claimgate refuses its configuration: {error}");
+                abi::log(abi::Level::Error, &format!("claimgate refuses its configuration: {error}"));
                 false
             }
         }
     }
 
-    fn on_tick(&mut self) {
+    fn tick(&self) {
         let now = host::now();
         let ended = self.with_gate(|gate| {
             let (mut events, mut ended) = gate.catch_up(now);
@@ -410,54 +396,41 @@ impl RootContext for Root {
         }
     }
 
-    fn create_http_context(&self, context_id: u32) -> Option<Box<dyn HttpContext>> {
-        Some(Box::new(Stream { gate: Rc::clone(&self.gate), context_id, own_fetch: None }))
-    }
-
-    fn get_type(&self) -> Option<ContextType> {
-        Some(ContextType::HttpContext)
-    }
-}
-
-/// One request.
-struct Stream {
-    gate: Rc<RefCell<Option<Gate>>>,
-    context_id: u32,
-    /// On NGINX: what this request waits for, with a callout of its own.
-    own_fetch: Option<Need>,
-}
-
-impl HttpContext for Stream {
-    fn on_http_request_headers(&mut self, _: usize, _: bool) -> Action {
+    /// Decides on a request whose headers have come. Whether it goes on now.
+    fn handle_request(&self, context_id: u32) -> bool {
         let now = host::now();
-        let Some(host) = with_gate(&self.gate, Gate::host) else { return self.no_gate() };
-        let request = host.request();
-        let Some(verdict) = with_gate(&self.gate, |gate| match gate.status(&request, now) {
-            Some(status) => Verdict { host, effects: Effects::Reply(status), lines: Vec::new() },
-            None => gate.decide(&request, now),
-        }) else {
-            return self.no_gate();
+        let Some(host) = self.with_gate(Gate::host) else {
+            fail_closed(Host::detect());
+            return false;
+        };
+        let verdict = host.request().and_then(|request| {
+            let verdict = self.with_gate(|gate| match gate.status(&request, now) {
+                Some(status) => Verdict { host, effects: Effects::Reply(status), lines: Vec::new() },
+                None => gate.decide(&request, now),
+            })?;
+            Some((request, verdict))
+        });
+        let Some((request, verdict)) = verdict else {
+            fail_closed(host);
+            return false;
         };
         match verdict.carry_out() {
-            Done::Passes => Action::Continue,
-            Done::Answered => Action::Pause,
+            Done::Passes => true,
+            Done::Answered => false,
             Done::Waits(host, need) => {
-                if let Some(refused) = self.wait(&request, host, need, now) {
+                if let Some(refused) = self.wait(&request, context_id, host, need, now) {
                     let _answered = refused.carry_out();
                 }
-                Action::Pause
+                false
             }
         }
     }
-}
 
-impl Stream {
-    /// Parks this request, or says how it is answered instead.
-    fn wait(&mut self, request: &Request, host: Host, need: Need, now: UnixTime) -> Option<Verdict> {
+    /// Parks a request, or says how it is answered instead.
+    fn wait(&self, request: &Request, context_id: u32, host: Host, need: Need, now: UnixTime) -> Option<Verdict> {
         match host {
             Host::Envoy => {
-                let context_id = self.context_id;
-                let refused = with_gate(&self.gate, |gate| {
+                let refused = self.with_gate(|gate| {
                     gate.state.keys.want(need.keys, &need.want, now);
                     if gate.parking.park(Parked::new(context_id, need.keys, now)) {
                         host::tick_every(TICK_WHILE_PARKED);
@@ -469,58 +442,103 @@ impl Stream {
             }
             // No other context can wake this request: it makes the fetch itself, or does not wait.
             Host::Nginx => {
-                let started = with_gate(&self.gate, |gate| {
+                let refused = self.with_gate(|gate| {
                     gate.state.keys.want(need.keys, &need.want, now);
-                    let fetch = gate.state.keys.poll_fetch(now)?;
-                    let events = gate.dispatch(fetch, now);
-                    gate.write(&events);
-                    events.is_empty().then_some(())
+                    if let Some(fetch) = gate.state.keys.poll_fetch(now) {
+                        let events = gate.dispatch(fetch, Some((context_id, need.clone())), now);
+                        gate.write(&events);
+                        if events.is_empty() {
+                            return None;
+                        }
+                    }
+                    Some(gate.give_up(request, need, NOT_HERE, now))
                 });
-                if started.flatten().is_some() {
-                    self.own_fetch = Some(need);
-                    return None;
-                }
-                with_gate(&self.gate, |gate| gate.give_up(request, need, NOT_HERE, now))
+                refused.flatten()
             }
         }
     }
 
-    /// There is no configuration, so nothing passes.
-    fn no_gate(&self) -> Action {
-        let need = Need { keys: IssuerId(0), want: Want::Set, mode: Mode::Enforce };
-        let rejection = need.into_rejection("the gate has no configuration");
-        let host = Host::detect();
-        host.reply(&reject(&host.request(), ErrorFormat::NoBody, None, &rejection));
-        Action::Pause
-    }
-}
-
-impl Context for Stream {
-    /// Only on NGINX: the answer to this request's own callout.
-    fn on_http_call_response(&mut self, token_id: u32, _: usize, body_size: usize, _: usize) {
+    /// Takes the answer to a callout. False if it is not one of this root's.
+    fn handle_response(&self, token: u32, body_size: usize) -> bool {
         let now = host::now();
-        let request = Host::Nginx.request();
-        let verdict = with_gate(&self.gate, |gate| {
-            let events = gate.handle_response(token_id, body_size, now);
-            gate.write(&events);
-            let verdict = gate.decide(&request, now);
-            match (&verdict.effects, self.own_fetch.take()) {
-                (Effects::Park(need), _) => gate.give_up(&request, need.clone(), NOT_HERE, now),
-                _ => verdict,
+        let answered = self.with_gate(|gate| gate.handle_response(token, body_size, now)).flatten();
+        let Some(Answered { events, waiting }) = answered else { return false };
+        match waiting {
+            None => {
+                let ended: Vec<IssuerId> = events.iter().filter_map(Event::ends_waiting_for).collect();
+                self.wake(&ended, now);
             }
+            Some((context_id, need)) => self.answer(context_id, need, now),
+        }
+        true
+    }
+
+    /// Decides again on the request whose own fetch has ended: on NGINX.
+    fn answer(&self, context_id: u32, need: Need, now: UnixTime) {
+        if !host::enter(context_id) {
+            return;
+        }
+        let verdict = Host::Nginx.request().and_then(|request| {
+            self.with_gate(|gate| {
+                let verdict = gate.decide(&request, now);
+                match &verdict.effects {
+                    Effects::Park(_) => gate.give_up(&request, need, NOT_HERE, now),
+                    _ => verdict,
+                }
+            })
         });
         match verdict.map(Verdict::carry_out) {
             Some(Done::Passes) => host::resume(),
             Some(Done::Answered | Done::Waits(..)) => {}
-            None => {
-                let _answered = self.no_gate();
-            }
+            None => fail_closed(Host::Nginx),
         }
     }
 
-    fn on_done(&mut self) -> bool {
-        let context_id = self.context_id;
-        let _forgotten = with_gate(&self.gate, |gate| gate.parking.remove(&context_id));
-        true
+    /// Forgets a request that is gone.
+    fn forget(&self, context_id: u32) {
+        let _forgotten = self.with_gate(|gate| {
+            gate.parking.remove(&context_id);
+            // A callout of its own ends with it.
+            gate.callouts.retain(|callout| callout.waiting.as_ref().is_none_or(|(waiting, _)| *waiting != context_id));
+        });
     }
 }
+
+impl Plugin {
+    /// A new root if it has no parent, else a request of the parent's.
+    fn announce(&mut self, context_id: u32, parent: u32) {
+        const NOBODY: u32 = 0;
+        match parent {
+            NOBODY => self.roots.push(Root { id: context_id, gate: Rc::default() }),
+            root => self.announced.push((context_id, root)),
+        }
+    }
+
+    fn root(&self, id: u32) -> Option<Root> {
+        self.roots.iter().find(|root| root.id == id).cloned()
+    }
+
+    /// The root of a request that has come.
+    fn take_announced(&mut self, context_id: u32) -> Option<Root> {
+        let place = self.announced.iter().rposition(|(announced, _)| *announced == context_id)?;
+        let (_, root) = self.announced.swap_remove(place);
+        self.root(root)
+    }
+}
+
+/// Answers a request that cannot be judged: nothing passes.
+fn fail_closed(host: Host) {
+    let need = Need { keys: IssuerId(0), want: Want::Set, mode: Mode::Enforce };
+    let rejection = need.into_rejection("the gate has no configuration");
+    let request = host.request().unwrap_or_default();
+    host.reply(&reject(&request, ErrorFormat::NoBody, None, &rejection));
+}
+
+/// A number that differs from worker to worker.
+fn random() -> u64 {
+    RandomState::new().build_hasher().finish()
+}
+
+const TOO_MANY: &str = "the issuer's keys are being fetched and too many requests wait for them";
+const TOO_LONG: &str = "the issuer's keys did not arrive in time";
+const NOT_HERE: &str = "the issuer's keys are being fetched";

@@ -70,7 +70,7 @@ pub use keystore::{
     SharedSet, SharedState, Source, Status, Want,
 };
 pub use observe::{
-    KidLabels, Level, Line, LogGate, cost_counters, decision_counters, event_counter, event_line, gauges, omitted_line,
+    DecisionCounters, Level, Line, LogGate, cost_counters, event_counter, event_line, gauges, omitted_line,
     rejection_line, status,
 };
 pub use parking::{Parked, Parking};

@@ -154,6 +154,9 @@ pub const REGEX_BYTES: usize = 256 * 1024;
 /// Longest regular expression, list of values or name in a claim rule, in entries.
 pub const CLAIM_RULE_VALUES: usize = 1024;
 
+/// Decisions whose counters are not named anew each time, per worker.
+pub const COUNTED_DECISIONS: usize = 64;
+
 /// Names of keys that metrics show, per worker.
 pub const METRIC_KIDS: usize = 64;
 

@@ -10,7 +10,9 @@ use crate::budget::Budget;
 use crate::config::{Config, Mode};
 use crate::decide::{Because, Credential, Decision, Rejection, Report};
 use crate::keystore::{Event, IssuerId, KeyStore};
-use crate::limits::{LOG_BURST, LOG_INTERVAL, LOGGED_CHARS, LOGGED_ITEMS, METRIC_KIDS, METRIC_LABEL_CHARS};
+use crate::limits::{
+    COUNTED_DECISIONS, LOG_BURST, LOG_INTERVAL, LOGGED_CHARS, LOGGED_ITEMS, METRIC_KIDS, METRIC_LABEL_CHARS,
+};
 use crate::policy::Issuer;
 use crate::rejection::Reason;
 use crate::request::Request;
@@ -184,43 +186,73 @@ pub fn status(config: &Config, keys: &KeyStore, now: UnixTime) -> String {
     json!({"providers": providers.collect::<Vec<_>>(), "now": now.as_secs()}).to_string()
 }
 
-/// Tells the names of the counters that a decision increases, one after another.
+/// The counters that decisions increase.
 ///
 /// Envoy has no labels for a plugin's metrics, so the names carry them: `claimgate_rejected.;reason=token_expired;`. The
 /// `stats_tags` in `envoy/stats_tags.yaml` make labels of them again.
-pub fn decision_counters(config: &Config, decision: &Decision, kids: &mut KidLabels, mut count: impl FnMut(&str)) {
-    let none = "none";
-    // This runs for every request: the names are written into one string.
-    let mut text = String::with_capacity(128);
-    let mut increase = |mode: Mode, name: &str, labels: &[(&str, &str)]| {
-        text.clear();
-        text.push_str(match mode {
-            Mode::Enforce => "claimgate_",
-            Mode::Shadow => "claimgate_shadow_",
-        });
-        write_metric(&mut text, config, name, labels);
-        count(&text);
-    };
-    match decision {
-        Decision::Await(_) => {}
-        Decision::Reject(rejection) => {
-            let provider = rejection.provider.as_deref().unwrap_or(none);
-            let reason = rejection.reason().as_str();
-            increase(rejection.mode, "rejected", &[("reason", reason), ("provider", provider)]);
-        }
-        Decision::Allow(allow) => match &allow.because {
-            Because::Optional => increase(allow.mode, "allowed", &[("provider", none)]),
-            Because::Preflight => increase(allow.mode, "bypassed", &[("why", "preflight")]),
-            Because::Unmatched => increase(allow.mode, "bypassed", &[("why", "unmatched")]),
-            Because::NoRequirement => increase(allow.mode, "bypassed", &[("why", "no_requirement")]),
-            Because::Verified(credentials) => {
-                for Credential { provider, kid } in credentials {
-                    increase(allow.mode, "allowed", &[("provider", provider)]);
-                    let kid = kids.label(kid.as_deref());
-                    increase(allow.mode, "verified", &[("provider", provider), ("kid", kid)]);
-                }
+#[derive(Debug, Default)]
+pub struct DecisionCounters {
+    kids: KidLabels,
+    /// What let requests go on, and the host's numbers for the counters of it: at most [`COUNTED_DECISIONS`]. Most
+    /// requests go on as others did before, and to name a counter takes longer than to increase it.
+    known: Vec<(Mode, Because, Vec<u32>)>,
+    /// The numbers for what was decided last and is not among them.
+    other: Vec<u32>,
+}
+
+impl DecisionCounters {
+    /// The host's numbers for the counters that a decision increases; `number` tells the host's number for a name.
+    pub fn of(&mut self, config: &Config, decision: &Decision, number: impl FnMut(&String) -> Option<u32>) -> &[u32] {
+        let Decision::Allow(allow) = decision else {
+            self.other = self.names(config, decision).iter().filter_map(number).collect();
+            return &self.other;
+        };
+        let place = self.known.iter().position(|(mode, why, _)| *mode == allow.mode && *why == allow.because);
+        if place.is_none() {
+            let numbers = self.names(config, decision).iter().filter_map(number).collect();
+            if self.known.len() >= COUNTED_DECISIONS {
+                self.other = numbers;
+                return &self.other;
             }
-        },
+            self.known.push((allow.mode, allow.because.clone(), numbers));
+        }
+        let known = place.map_or_else(|| self.known.last(), |place| self.known.get(place));
+        known.map_or(&[], |(.., numbers)| numbers)
+    }
+
+    /// The names of the counters that a decision increases.
+    pub fn names(&mut self, config: &Config, decision: &Decision) -> Vec<String> {
+        let none = "none";
+        let name = |mode, name: &str, labels: &[(&str, &str)]| {
+            let shadow = match mode {
+                Mode::Enforce => "",
+                Mode::Shadow => "shadow_",
+            };
+            metric(config, &["claimgate_", shadow, name].concat(), labels)
+        };
+        let allow = match decision {
+            Decision::Await(_) => return Vec::new(),
+            Decision::Reject(rejection) => {
+                let provider = rejection.provider.as_deref().unwrap_or(none);
+                let reason = rejection.reason().as_str();
+                return vec![name(rejection.mode, "rejected", &[("reason", reason), ("provider", provider)])];
+            }
+            Decision::Allow(allow) => allow,
+        };
+        let credentials = match &allow.because {
+            Because::Optional => return vec![name(allow.mode, "allowed", &[("provider", none)])],
+            Because::Preflight => return vec![name(allow.mode, "bypassed", &[("why", "preflight")])],
+            Because::Unmatched => return vec![name(allow.mode, "bypassed", &[("why", "unmatched")])],
+            Because::NoRequirement => return vec![name(allow.mode, "bypassed", &[("why", "no_requirement")])],
+            Because::Verified(credentials) => credentials,
+        };
+        let mut names = Vec::new();
+        for Credential { provider, kid } in credentials {
+            names.push(name(allow.mode, "allowed", &[("provider", provider)]));
+            let kid = self.kids.label(kid.as_deref());
+            names.push(name(allow.mode, "verified", &[("provider", provider), ("kid", kid)]));
+        }
+        names
     }
 }
 
@@ -274,7 +306,7 @@ pub fn gauges(config: &Config, keys: &KeyStore, now: UnixTime) -> Vec<(String, u
 
 /// The names of keys that a metric shows: at most [`METRIC_KIDS`] for each worker, `other` for the rest.
 #[derive(Debug, Default)]
-pub struct KidLabels {
+struct KidLabels {
     /// Sorted.
     known: Vec<String>,
 }
@@ -292,18 +324,11 @@ impl KidLabels {
     }
 }
 
-/// A metric's name with its labels.
+/// A metric's name with its labels, the environment's among them. What stands in a label is kept to characters that no
+/// exporter trips over.
 fn metric(config: &Config, name: &str, labels: &[(&str, &str)]) -> String {
-    let mut text = String::new();
-    write_metric(&mut text, config, name, labels);
-    text
-}
-
-/// Appends a metric's name and its labels, the environment's among them. What stands in a label is kept to characters
-/// that no exporter trips over.
-fn write_metric(text: &mut String, config: &Config, name: &str, labels: &[(&str, &str)]) {
     let plain = |c: char| if c.is_ascii_alphanumeric() || "_-.:/".contains(c) { c } else { '_' };
-    text.push_str(name);
+    let mut text = name.to_owned();
     let environment = config.environment.as_deref().map(|environment| ("environment", environment));
     for (label, value) in labels.iter().chain(&environment) {
         text.push_str(".;");
@@ -312,6 +337,7 @@ fn write_metric(text: &mut String, config: &Config, name: &str, labels: &[(&str,
         text.extend(value.chars().take(METRIC_LABEL_CHARS).map(plain));
         text.push(';');
     }
+    text
 }
 
 /// Keeps a flood of rejections from becoming a flood of lines: for each reason a burst of [`LOG_BURST`], then one line
@@ -400,6 +426,8 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+    use crate::decide::Allow;
+    use crate::rejection::Violation;
 
     #[test]
     fn labels_are_bounded_and_plain() {
@@ -414,6 +442,49 @@ mod tests {
         let metric = |name, labels: &[(&str, &str)]| metric(&config, name, labels);
         assert_eq!(metric("m", &[("a", "x;y=\n\u{e9}"), ("b", "1")]), "m.;a=x_y__\u{5f};.;b=1;");
         assert!(metric("m", &[("a", &"x".repeat(1000))]).len() < 100);
+    }
+
+    #[test]
+    fn decisions_are_counted_by_the_same_numbers_each_time() {
+        let config = br#"{"providers":{"p":{"local_jwks":{"inline":{"keys":[{"kty":"oct","k":"CCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCCA"}]}}}}}"#;
+        let (config, _) = Config::parse(config).expect("the test's configuration");
+        let allow = |kid: usize| {
+            let credential = Credential { provider: "p".to_owned(), kid: Some(format!("k{kid}")) };
+            Decision::Allow(Allow {
+                because: Because::Verified(vec![credential]),
+                mode: Mode::Enforce,
+                remove: Vec::new(),
+                set: Vec::new(),
+                states: Vec::new(),
+                omitted: Vec::new(),
+            })
+        };
+        let (mut counters, mut named) = (DecisionCounters::default(), Vec::new());
+        let mut numbers = |kid| {
+            let number = |name: &String| {
+                let known = named.iter().position(|known| known == name);
+                let place = known.unwrap_or_else(|| {
+                    named.push(name.clone());
+                    named.len() - 1
+                });
+                u32::try_from(place).ok()
+            };
+            counters.of(&config, &allow(kid), number).to_vec()
+        };
+        // Beyond the bound, and beyond that of the labels, which are `other` then.
+        let first: Vec<Vec<u32>> = (0..2 * COUNTED_DECISIONS).map(&mut numbers).collect();
+        let again: Vec<Vec<u32>> = (0..2 * COUNTED_DECISIONS).map(&mut numbers).collect();
+        assert_eq!(first, again);
+        assert_eq!(first[0], [0, 1]);
+        assert_eq!(counters.known.len(), COUNTED_DECISIONS);
+        let rejected = |reason| Decision::Reject(Rejection::from(vec![Violation::new(reason, "")]));
+        for (reason, expected) in [(Reason::TokenExpired, 7), (Reason::SignatureInvalid, 8)] {
+            let seen = counters.of(&config, &rejected(reason), |name| {
+                assert_eq!(*name, format!("claimgate_rejected.;reason={};.;provider=none;", reason.as_str()));
+                Some(expected)
+            });
+            assert_eq!(seen, [expected]);
+        }
     }
 
     #[test]

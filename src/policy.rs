@@ -160,20 +160,16 @@ pub struct Extra<'c> {
 impl Policy {
     /// Every rule that a claims set violates, in the order of [`Reason`].
     pub fn check<P>(&self, claims: &ClaimsSet<'_, P>, extra: Extra<'_>, now: UnixTime) -> Vec<Violation> {
-        let mut violations: Vec<Violation> = [
-            self.check_issuer(&claims.iss),
-            malformed(claims),
-            self.check_expiration(&claims.exp, now),
-            self.check_not_before(&claims.nbf, now),
-            self.check_issued_at(&claims.iat, now),
-            self.check_lifetime(&claims.exp, now),
-            self.check_age(&claims.iat, now),
-            check_audience(extra.audiences.unwrap_or(&self.audiences), &claims.aud),
-            self.check_subject(&claims.sub),
-        ]
-        .into_iter()
-        .flatten()
-        .collect();
+        let mut violations = Vec::new();
+        violations.extend(self.check_issuer(&claims.iss));
+        violations.extend(malformed(claims));
+        violations.extend(self.check_expiration(&claims.exp, now));
+        violations.extend(self.check_not_before(&claims.nbf, now));
+        violations.extend(self.check_issued_at(&claims.iat, now));
+        violations.extend(self.check_lifetime(&claims.exp, now));
+        violations.extend(self.check_age(&claims.iat, now));
+        violations.extend(check_audience(extra.audiences.unwrap_or(&self.audiences), &claims.aud));
+        violations.extend(self.check_subject(&claims.sub));
         violations.extend(self.claims.iter().chain(extra.claims).filter_map(|rule| rule.check(claims)));
         Violation::in_order(violations)
     }

@@ -22,9 +22,11 @@ impl<'a> Court<'a, '_> {
         mode: Mode,
     ) -> Allow {
         let mut remove: Vec<String> = Vec::new();
-        for (name, _) in self.request.headers() {
-            if self.config.is_managed(name) && !remove.iter().any(|other| other == name) {
-                remove.push(name.to_owned());
+        if self.config.manages_headers() {
+            for (name, _) in self.request.headers() {
+                if self.config.is_managed(name) && !remove.iter().any(|other| other == name) {
+                    remove.push(name.to_owned());
+                }
             }
         }
         let mut allow = Allow { because, mode, remove, set: Vec::new(), states: Vec::new(), omitted: Vec::new() };
@@ -47,11 +49,13 @@ impl<'a> Court<'a, '_> {
     {
         let (mut params, mut cookies) = (Vec::new(), Vec::new());
         for token in tokens {
-            match &token.place {
-                Place::Header(name) if !allow.remove.contains(name) => allow.remove.push(name.clone()),
+            match token.place {
+                Place::Header(name) if !allow.remove.iter().any(|other| other == name) => {
+                    allow.remove.push(name.to_owned());
+                }
                 Place::Header(_) => {}
-                Place::Param(name) => params.push(name.as_str()),
-                Place::Cookie(name) => cookies.push(name.as_str()),
+                Place::Param(name) => params.push(name),
+                Place::Cookie(name) => cookies.push(name),
             }
         }
         if !params.is_empty() {

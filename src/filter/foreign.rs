@@ -6,8 +6,8 @@ mod known;
 use std::cell::Cell;
 
 use prost::encoding::{WireType, encode_key, encode_varint};
-use proxy_wasm::hostcalls;
 
+use super::abi;
 use crate::jws::{Algorithm, UnverifiedJws};
 use crate::signature::{Crypto, KeySet, VerifyingKey};
 
@@ -90,7 +90,6 @@ const fn hash(alg: Algorithm) -> Option<&'static str> {
 }
 
 /// Calls `verify_signature` with `VerifySignatureArguments{hash_function, public_key, signature, text}`.
-#[expect(clippy::disallowed_methods, reason = "traps on NGINX: `Foreign` is made on Envoy alone")]
 fn call(hash: &str, spki: &[u8], message: &[u8], signature: &[u8]) -> Option<Vec<u8>> {
     const FRAMING: usize = 32;
     let size =
@@ -101,5 +100,5 @@ fn call(hash: &str, spki: &[u8], message: &[u8], signature: &[u8]) -> Option<Vec
         encode_varint(u64::try_from(value.len()).unwrap_or(u64::MAX), &mut arguments);
         arguments.extend_from_slice(value);
     }
-    hostcalls::call_foreign_function("verify_signature", Some(&arguments)).ok()?
+    abi::call_foreign_function("verify_signature", &arguments)
 }

@@ -1,14 +1,10 @@
 //! What hosts have in common, and where they differ: the only place that knows.
 //!
-//! Only calls that both Envoy and NGINX (WasmX) answer are made without asking which of them it is. Calls whose
-//! failure the SDK turns into a panic are made where they cannot fail.
+//! Only calls that both Envoy and NGINX (WasmX) answer are made without asking which of them it is.
 
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
-use proxy_wasm::hostcalls;
-use proxy_wasm::types::{BufferType, MapType};
-
-use super::{header_map, local_reply};
+use super::abi::{self, Buffer, Headers};
 use crate::keystore::{Fetch, Response};
 use crate::observe::{Level, Line};
 use crate::reply::{Forwarded, LocalReply};
@@ -27,9 +23,9 @@ pub enum Host {
 impl Host {
     /// Finds out which it is. Only inside a request: outside, NGINX fails on some properties.
     pub fn detect() -> Self {
-        match hostcalls::get_property(vec!["ngx", "nginx_version"]) {
-            Ok(Some(_)) => Self::Nginx,
-            Ok(None) | Err(_) => Self::Envoy,
+        match abi::property("ngx\0nginx_version") {
+            Some(_) => Self::Nginx,
+            None => Self::Envoy,
         }
     }
 
@@ -37,50 +33,46 @@ impl Host {
     pub fn forward(self, forwarded: &Forwarded) {
         for name in &forwarded.remove {
             // Both hosts answer `Ok` also for a header that is not there.
-            let _removed = hostcalls::remove_map_value(MapType::HttpRequestHeaders, name);
+            abi::remove_header(name);
         }
         for (name, value) in &forwarded.set {
-            let _set = hostcalls::set_map_value_bytes(MapType::HttpRequestHeaders, name, Some(value));
+            abi::set_header(name, value);
         }
         match self {
             Self::Envoy => {
                 for (key, value) in &forwarded.states {
-                    let _set = hostcalls::set_property(vec![key], Some(value.as_bytes()));
+                    abi::set_property(key, value.as_bytes());
                 }
                 self.tell_outcome(forwarded.outcome);
             }
             // The configuration routes to the upstream only if this says so: whatever else fails, fails closed.
-            Self::Nginx => {
-                let _told = hostcalls::set_property(vec!["ngx", "authz"], Some(b"1"));
-            }
+            Self::Nginx => abi::set_property("ngx\0authz", b"1"),
         }
     }
 
     /// Answers the request of the effective context.
     pub fn reply(self, reply: &LocalReply) {
         self.tell_outcome(reply.outcome);
-        if !local_reply::send(reply) {
+        let headers: Vec<(&str, &str)> = reply.headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        if !abi::local_response(reply.status, &reply.details, &headers, reply.body.as_bytes(), reply.grpc_status) {
             log(&Line { level: Level::Warn, text: r#"{"event":"reply_refused_by_host"}"#.to_owned() });
         }
     }
 
-    /// The request of the effective context.
-    pub fn request(self) -> Request {
-        let request = header_map::request_headers().and_then(Request::from_pairs);
-        // A host that fails here has failed the request: the SDK traps.
-        let again = || Request::new(hostcalls::get_map_bytes(MapType::HttpRequestHeaders).unwrap_or_default());
-        request.unwrap_or_else(again).on_route(self.route_setting())
+    /// The request of the effective context. Nothing if the host does not hand its headers over.
+    pub fn request(self) -> Option<Request> {
+        let request = abi::header_pairs(Headers::Request).and_then(Request::from_pairs)?;
+        Some(request.on_route(self.route_setting()))
     }
 
     /// What the route's metadata says under the gate's name. NGINX has no such thing.
     fn route_setting(self) -> RouteSetting {
         const METADATA: &str = "xds\0route_metadata\0filter_metadata\0claimgate";
         // The metadata itself has no form that Envoy hands over: that it is there is all this tells.
-        if self == Self::Nginx || header_map::lacks_property(METADATA.as_bytes()) {
+        if self == Self::Nginx || abi::lacks_property(METADATA) {
             return RouteSetting::Unset;
         }
-        let path = |name| METADATA.split('\0').chain([name]).collect();
-        let field = |name| hostcalls::get_property(path(name)).ok().flatten();
+        let field = |name: &str| abi::property(&[METADATA, name].join("\0"));
         match (field("disabled").as_deref(), field("requirement")) {
             (Some([1]), _) => RouteSetting::Disabled,
             (_, Some(name)) => RouteSetting::Requirement(String::from_utf8_lossy(&name).into_owned()),
@@ -91,8 +83,8 @@ impl Host {
     /// The peer's address.
     pub fn client(self) -> Option<String> {
         let address = match self {
-            Self::Envoy => hostcalls::get_property(vec!["source", "address"]).ok()??,
-            Self::Nginx => hostcalls::get_property(vec!["ngx", "remote_addr"]).ok()??,
+            Self::Envoy => abi::property("source\0address")?,
+            Self::Nginx => abi::property("ngx\0remote_addr")?,
         };
         String::from_utf8(address).ok()
     }
@@ -100,20 +92,19 @@ impl Host {
     /// Filter state that access logs and other filters read; NGINX has none and fails on unknown properties.
     fn tell_outcome(self, outcome: &str) {
         if self == Self::Envoy {
-            let _told = hostcalls::set_property(vec!["claimgate_reason"], Some(outcome.as_bytes()));
+            abi::set_property("claimgate_reason", outcome.as_bytes());
         }
     }
 }
 
 /// The plugin's configuration.
 pub fn configuration() -> Vec<u8> {
-    hostcalls::get_buffer(BufferType::PluginConfiguration, 0, usize::MAX).ok().flatten().unwrap_or_default()
+    abi::buffer(Buffer::Configuration, usize::MAX).unwrap_or_default()
 }
 
 /// The host's clock.
 pub fn now() -> UnixTime {
-    let since_epoch = hostcalls::get_current_time().ok().and_then(|now| now.duration_since(UNIX_EPOCH).ok());
-    UnixTime::since_epoch(since_epoch.unwrap_or_default())
+    UnixTime::since_epoch(Duration::from_nanos(abi::now().unwrap_or_default()))
 }
 
 /// Sends the request for a key set. The answer goes to the context that is active. Nothing if the host cannot, for
@@ -129,46 +120,45 @@ pub fn dispatch(fetch: &Fetch) -> Option<u32> {
         ("user-agent", concat!("claimgate/", env!("CARGO_PKG_VERSION"))),
     ];
     headers.extend(fetch.headers.iter().map(|(name, value)| (*name, value.as_str())));
-    hostcalls::dispatch_http_call(&address.cluster, headers, None, Vec::new(), fetch.timeout).ok()
+    let timeout = u32::try_from(fetch.timeout.as_millis()).unwrap_or(u32::MAX);
+    abi::http_call(&address.cluster, &headers, timeout)
 }
 
 /// The answer to a callout; only while the host hands it over.
 pub fn response(body_size: usize) -> Response {
-    let mut headers = hostcalls::get_map_bytes(MapType::HttpCallResponseHeaders).unwrap_or_default();
-    for (name, _) in &mut headers {
-        name.make_ascii_lowercase();
-    }
-    let status =
-        headers.iter().find(|(name, _)| name == ":status").and_then(|(_, status)| std::str::from_utf8(status).ok());
+    // Header lines are written as those of a request are.
+    let lines = abi::header_pairs(Headers::CallResponse).and_then(Request::from_pairs).unwrap_or_default();
+    let status = lines.value(":status").and_then(|status| std::str::from_utf8(status).ok());
     match status.and_then(|status| status.parse().ok()) {
         None => Response::Failed,
         Some(status) => {
-            let body = hostcalls::get_buffer(BufferType::HttpCallResponseBody, 0, body_size);
-            Response::Answered { status, headers, body: body.ok().flatten().unwrap_or_default() }
+            let headers = lines.headers().map(|(name, value)| (name.to_owned(), value.to_vec())).collect();
+            let body = abi::buffer(Buffer::CallResponseBody, body_size).unwrap_or_default();
+            Response::Answered { status, headers, body }
         }
     }
 }
 
 /// Asks for `on_tick` every `period`.
 pub fn tick_every(period: Duration) {
-    let _set = hostcalls::set_tick_period(period);
+    abi::tick_every(u32::try_from(period.as_millis()).unwrap_or(u32::MAX));
 }
 
 /// Makes another request the effective one. False if it is gone.
 pub fn enter(context_id: u32) -> bool {
-    hostcalls::set_effective_context(context_id).is_ok()
+    abi::enter(context_id)
 }
 
 /// Lets the request of the effective context go on.
 pub fn resume() {
-    let _resumed = hostcalls::resume_http_request();
+    abi::resume_request();
 }
 
 /// Writes a line to the host's log.
 pub fn log(line: &Line) {
     let level = match line.level {
-        Level::Info => log::Level::Info,
-        Level::Warn => log::Level::Warn,
+        Level::Info => abi::Level::Info,
+        Level::Warn => abi::Level::Warn,
     };
-    log::log!(level, "{}", line.text);
+    abi::log(level, &line.text);
 }

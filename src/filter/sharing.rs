@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use proxy_wasm::hostcalls;
-
+use super::abi;
 use crate::keystore::{Event, Fetch, IssuerId, KeyStore, Record, SharedSet, SharedState};
 use crate::time::UnixTime;
 
@@ -87,12 +86,12 @@ fn set_name(name: &str) -> String {
 }
 
 fn read<T: Record>(name: &str) -> Option<(T, u32)> {
-    let (value, version) = hostcalls::get_shared_data(name).ok()?;
-    Some((T::from_json(&value?)?, version?))
+    let (value, version) = abi::shared_data(name)?;
+    Some((T::from_json(&value)?, version))
 }
 
 /// Writes a record if it still has the version that was read. False if it has not.
 fn write<T: Record>(name: &str, value: &Option<T>, version: Option<u32>) -> bool {
     let Some(record) = value else { return false };
-    hostcalls::set_shared_data(name, Some(record.to_json().to_string().as_bytes()), version).is_ok()
+    abi::set_shared_data(name, record.to_json().to_string().as_bytes(), version)
 }

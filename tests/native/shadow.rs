@@ -1,8 +1,6 @@
 //! Shadow mode: the same decisions, and nothing done.
 
-use claimgate::{
-    Decision, Effects, KidLabels, LogGate, Mode, Report, UnixTime, decision_counters, rejection_line, reply,
-};
+use claimgate::{Decision, DecisionCounters, Effects, LogGate, Mode, Report, UnixTime, rejection_line, reply};
 use claimgate_testbed::{Algorithm::ES256, Key, key_set, tampered};
 use serde_json::{Value, json};
 
@@ -29,8 +27,7 @@ fn untouched(gate: &mut Gate, token: Option<&str>) -> (&'static str, Vec<String>
         headers.iter().map(|value| ("authorization", value.as_str())).chain([("x-sub", "spoofed")]).collect();
     let request = request(&headers);
     let decision = gate.decide(&request);
-    let mut counters = Vec::new();
-    decision_counters(&gate.config, &decision, &mut KidLabels::default(), |name| counters.push(name.to_owned()));
+    let counters = DecisionCounters::default().names(&gate.config, &decision);
     match reply(&request, &gate.config, decision) {
         Effects::Forward(forwarded) => {
             assert_eq!((forwarded.remove, forwarded.set, forwarded.states), (vec![], vec![], vec![]));
