@@ -1,12 +1,12 @@
 //! The claims set: each registered claim is absent, malformed or present (RFC 7519 §2, §4.1).
 
-use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::fmt;
 use std::marker::PhantomData;
 use std::ops::Deref;
 use std::rc::Rc;
 use std::time::Duration;
 
+use serde::de::{DeserializeSeed, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
@@ -131,8 +131,8 @@ impl<'t, P> ClaimsSet<'t, P> {
         let mut text: &RawValue = serde_json::from_slice(self.jws.octets()).ok()?;
         for name in path {
             // Duplicate members were refused when the token was taken apart.
-            let mut members: BTreeMap<Cow<'_, str>, &RawValue> = serde_json::from_str(text.get()).ok()?;
-            text = members.remove(name.as_str())?;
+            text =
+                Member(name).deserialize(&mut serde_json::Deserializer::from_slice(text.get().as_bytes())).ok()??;
         }
         Some(json::compact(text.get()))
     }
@@ -149,6 +149,35 @@ impl<'t, P> ClaimsSet<'t, P> {
             jti: claim(members, "jti", text),
         };
         Self { registered: Rc::new(registered), jws: Rc::clone(jws), proof: PhantomData }
+    }
+}
+
+/// Finds the text of one member of an object.
+struct Member<'n>(&'n str);
+
+impl<'de> DeserializeSeed<'de> for Member<'_> {
+    type Value = Option<&'de RawValue>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Member<'_> {
+    type Value = Option<&'de RawValue>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Self::Value, A::Error> {
+        let mut found = None;
+        while let Some((name, text)) = members.next_entry::<String, &RawValue>()? {
+            if name == self.0 {
+                found = Some(text);
+            }
+        }
+        Ok(found)
     }
 }
 

@@ -1,6 +1,6 @@
 //! The configuration: what was typed ([`raw`]), and what was made of it, once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
@@ -19,6 +19,7 @@ use crate::request::Request;
 
 mod keys;
 mod located;
+mod protobuf;
 pub mod raw;
 mod rules;
 
@@ -65,8 +66,8 @@ pub struct Config {
     pub least_max_token_bytes: usize,
     /// Every header that the gate may set, in lower case and with `-` for `_`, sorted.
     managed_headers: Vec<String>,
-    /// The places in `providers` of those that name this issuer.
-    exact_issuers: BTreeMap<String, Vec<usize>>,
+    /// Issuers and the places in `providers` of those that name them, sorted.
+    exact_issuers: Vec<(String, usize)>,
     /// The places in `providers` of those that have a template for an issuer.
     issuer_templates: Vec<usize>,
 }
@@ -251,20 +252,27 @@ impl fmt::Display for ConfigError {
 impl std::error::Error for ConfigError {}
 
 impl ConfigError {
-    fn new(path: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { path: path.into(), message: message.into() }
+    /// Boxed, so that the many results that may hold one are small.
+    #[cold]
+    fn new(path: impl Into<String>, message: impl Into<String>) -> Box<Self> {
+        Box::new(Self { path: path.into(), message: message.into() })
     }
 }
 
-type Result<T> = std::result::Result<T, ConfigError>;
+type Result<T> = std::result::Result<T, Box<ConfigError>>;
+
+/// The path of a field.
+fn at(path: &str, field: &str) -> String {
+    [path, ".", field].concat()
+}
 
 impl Config {
     /// Reads a configuration and the sources of its keys: [`Provider::keys`] is a place in that list.
     ///
     /// # Errors
     /// The first thing that is wrong, with its JSON path, what was found and what was expected.
-    pub fn parse(document: &[u8]) -> Result<(Self, Vec<Source>)> {
-        Self::compile(RawConfig::parse(document)?)
+    pub fn parse(document: &[u8]) -> std::result::Result<(Self, Vec<Source>), ConfigError> {
+        Self::compile(RawConfig::parse(document)?).map_err(|error| *error)
     }
 
     fn compile(raw: RawConfig) -> Result<(Self, Vec<Source>)> {
@@ -284,18 +292,21 @@ impl Config {
         let requirements = rules::requirements(raw.requirement_map, &providers)?;
         let no_rules = raw.rules.is_none();
         let rules = rules::rules(raw.rules.unwrap_or_default(), mode, &providers, &requirements)?;
-        let mut managed_headers: Vec<String> = providers.iter().flat_map(Provider::managed_headers).collect();
         let required = rules.iter().map(|rule| &rule.requirement).chain(requirements.values());
-        managed_headers.extend(required.flat_map(Requirement::managed_headers));
-        let mut managed_headers: Vec<String> = managed_headers.into_iter().map(|name| name.replace('_', "-")).collect();
-        managed_headers.sort_unstable();
-        managed_headers.dedup();
-        let mut exact_issuers: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+        let managed = providers.iter().flat_map(Provider::managed_headers);
+        let mut managed_headers = BTreeSet::new();
+        for name in managed.chain(required.flat_map(Requirement::managed_headers)) {
+            managed_headers.insert(name.replace('_', "-"));
+        }
+        let mut exact_issuers: Vec<(String, usize)> = Vec::new();
         let mut issuer_templates = Vec::new();
         for (place, provider) in providers.iter().enumerate() {
             for issuer in &provider.policy.issuers {
                 match issuer.as_exact() {
-                    Some(iss) => exact_issuers.entry(iss.to_owned()).or_default().push(place),
+                    Some(iss) => {
+                        let at = exact_issuers.partition_point(|(before, _)| before.as_str() <= iss);
+                        exact_issuers.insert(at, (iss.to_owned(), place));
+                    }
                     None => issuer_templates.push(place),
                 }
             }
@@ -344,7 +355,7 @@ impl Config {
                 heavy: rate("heavy", raw.verifications_per_second.heavy, HEAVY_VERIFICATIONS)?,
             },
             cached_tokens,
-            managed_headers,
+            managed_headers: managed_headers.into_iter().collect(),
             exact_issuers,
             issuer_templates,
         };
@@ -374,10 +385,14 @@ impl Config {
         let matches = |place: &&usize| {
             self.providers.get(**place).is_some_and(|provider| provider.policy.issuers.iter().any(|i| i.matches(iss)))
         };
-        let exact = self.exact_issuers.get(iss).into_iter().flatten();
-        let mut places: Vec<usize> = exact.chain(self.issuer_templates.iter().filter(matches)).copied().collect();
-        places.sort_unstable();
-        places.dedup();
+        let first = self.exact_issuers.partition_point(|(before, _)| before.as_str() < iss);
+        let exact = self.exact_issuers.iter().skip(first).take_while(|(exact, _)| exact == iss).map(|(_, place)| place);
+        let mut places: Vec<usize> = Vec::new();
+        for place in exact.chain(self.issuer_templates.iter().filter(matches)) {
+            if let Err(at) = places.binary_search(place) {
+                places.insert(at, *place);
+            }
+        }
         places.into_iter().filter_map(|place| self.providers.get(place)).collect()
     }
 }
@@ -403,7 +418,7 @@ impl Requirement {
 
 impl Provider {
     fn compile(name: String, path: &str, keys: IssuerId, raw: RawProvider) -> Result<Self> {
-        let at = |field: &str| format!("{path}.{field}");
+        let at = |field: &str| at(path, field);
         if let Some(i) = raw.audiences.iter().position(String::is_empty) {
             return Err(ConfigError::new(at(&format!("audiences[{i}]")), "empty, an audience was expected"));
         }
@@ -517,12 +532,12 @@ fn issuers(path: &str, one: Option<String>, several: Vec<RawIssuer>) -> Result<V
     if one.is_some() && !several.is_empty() {
         return Err(ConfigError::new(path, "both `issuer` and `issuers`, one of them was expected"));
     }
-    bounded(&format!("{path}.issuers"), several.len(), CONFIG_ENTRIES)?;
+    bounded(&at(path, "issuers"), several.len(), CONFIG_ENTRIES)?;
     if let Some(issuer) = one {
         // `issuer` has the meaning it has in `jwt_authn`: no template.
         return Ok(vec![Issuer::exact(issuer)]);
     }
-    each(&format!("{path}.issuers"), several, |path, raw| {
+    each(&at(path, "issuers"), several, |path, raw| {
         let (template, values) = match raw {
             RawIssuer::Text(template) => (template, Vec::new()),
             RawIssuer::Template(RawIssuerTemplate { issuer, values }) => (issuer, values),
@@ -556,7 +571,7 @@ fn places(path: &str, headers: &[RawFromHeader], params: Vec<String>, cookies: V
 impl ClaimHeader {
     fn compile(path: &str, raw: RawClaimToHeader) -> Result<Self> {
         Ok(Self {
-            name: managed_header(&format!("{path}.header_name"), &raw.header_name)?,
+            name: managed_header(&at(path, "header_name"), &raw.header_name)?,
             path: claim_path(path, raw.claim_name, raw.claim_path)?,
             format: match raw.format {
                 RawClaimFormat::Base64Json => ClaimFormat::Base64Json,
@@ -572,7 +587,7 @@ fn claim_state(path: &str, raw: RawClaimToFilterState) -> Result<(String, Vec<St
     if raw.key.is_empty() || !raw.key.bytes().all(plain) || raw.key.starts_with("claimgate_") {
         let message =
             format!("found `{}`, letters, digits, `_`, `-` and `.` were expected, and no `claimgate_`", raw.key);
-        return Err(ConfigError::new(format!("{path}.key"), message));
+        return Err(ConfigError::new(at(path, "key"), message));
     }
     Ok((raw.key, claim_path(path, raw.claim_name, raw.claim_path)?))
 }
@@ -597,7 +612,7 @@ fn claim_path(path: &str, name: Option<String>, segments: Option<Vec<RawPathSegm
     if claim.is_empty() || claim.iter().any(String::is_empty) {
         let message =
             format!("found `{}`, a claim's name, or the names that lead to it, were expected", claim.join("."));
-        return Err(ConfigError::new(format!("{path}.{field}"), message));
+        return Err(ConfigError::new(at(path, field), message));
     }
     Ok(claim)
 }
@@ -606,13 +621,11 @@ fn claim_rules(path: &str, raw: Vec<RawClaimRule>) -> Result<Vec<ClaimRule>> {
     bounded(path, raw.len(), CLAIM_RULE_VALUES)?;
     each(path, raw, |path, raw| {
         let demand = match (raw.any_of, raw.all_of, raw.none_of, raw.equals, raw.matches, raw.exists) {
-            (Some(values), None, None, None, None, None) => Demand::AnyOf(scalars(&format!("{path}.any_of"), values)?),
-            (None, Some(values), None, None, None, None) => Demand::AllOf(scalars(&format!("{path}.all_of"), values)?),
-            (None, None, Some(values), None, None, None) => {
-                Demand::NoneOf(scalars(&format!("{path}.none_of"), values)?)
-            }
+            (Some(values), None, None, None, None, None) => Demand::AnyOf(scalars(&at(path, "any_of"), values)?),
+            (None, Some(values), None, None, None, None) => Demand::AllOf(scalars(&at(path, "all_of"), values)?),
+            (None, None, Some(values), None, None, None) => Demand::NoneOf(scalars(&at(path, "none_of"), values)?),
             (None, None, None, Some(value), None, None) => Demand::Equals(value),
-            (None, None, None, None, Some(text), None) => Demand::Matches(pattern(&format!("{path}.matches"), &text)?),
+            (None, None, None, None, Some(text), None) => Demand::Matches(pattern(&at(path, "matches"), &text)?),
             (None, None, None, None, None, Some(exists)) => Demand::Exists(exists),
             _ => {
                 let message =

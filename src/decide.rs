@@ -558,8 +558,7 @@ impl<'a> Court<'a, '_> {
         let is_other = other_issuer.is_some();
         violations.extend(other_issuer);
         if is_other && examine == Examine::UpToIssuer {
-            violations.sort_by_key(|violation| violation.reason);
-            return reject(violations, None, trial);
+            return reject(Violation::in_order(violations), None, trial);
         }
         let Checked { verified, retry_after } = match self.check_signature(provider, &token, alg, &mut violations) {
             Ok(checked) => checked,
@@ -582,7 +581,7 @@ impl<'a> Court<'a, '_> {
                 }
             }
         }
-        violations.sort_by_key(|violation| violation.reason);
+        let mut violations = Violation::in_order(violations);
         violations.dedup();
         reject(violations, retry_after, trial)
     }

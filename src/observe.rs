@@ -1,7 +1,6 @@
 //! Decisions and events of the key store as lines of JSON. Nothing here shows a token, a signature, or a claim beyond
 //! `iss`, `aud`, `jti` and times.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
@@ -308,17 +307,18 @@ pub fn gauges(config: &Config, keys: &KeyStore, now: UnixTime) -> Vec<(String, u
 /// The names of keys that a metric shows: at most [`METRIC_KIDS`] for each worker, `other` for the rest.
 #[derive(Debug, Default)]
 struct KidLabels {
-    known: BTreeSet<String>,
+    /// Sorted.
+    known: Vec<String>,
 }
 
 impl KidLabels {
     fn label<'k>(&mut self, kid: Option<&'k str>) -> &'k str {
         let Some(kid) = kid else { return "none" };
-        if !self.known.contains(kid) {
+        if let Err(place) = self.known.binary_search_by(|known| known.as_str().cmp(kid)) {
             if self.known.len() >= METRIC_KIDS {
                 return "other";
             }
-            self.known.insert(kid.to_owned());
+            self.known.insert(place, kid.to_owned());
         }
         kid
     }
@@ -344,13 +344,16 @@ fn metric(config: &Config, name: &str, labels: &[(&str, &str)]) -> String {
 /// every [`LOG_INTERVAL`]. The bound on its memory is the number of reasons.
 #[derive(Debug, Default)]
 pub struct LogGate {
-    reasons: BTreeMap<Reason, (Budget, u64)>,
+    reasons: Vec<(Reason, Budget, u64)>,
 }
 
 impl LogGate {
     /// Whether a line may be written now; if so, how many were left out since the last.
     pub fn admit(&mut self, reason: Reason, now: UnixTime) -> Option<u64> {
-        let (budget, suppressed) = self.reasons.entry(reason).or_insert_with(|| (Budget::full(LOG_BURST, now), 0));
+        if !self.reasons.iter().any(|(known, ..)| *known == reason) {
+            self.reasons.push((reason, Budget::full(LOG_BURST, now), 0));
+        }
+        let (_, budget, suppressed) = self.reasons.iter_mut().find(|(known, ..)| *known == reason)?;
         *budget = budget.refill(LOG_INTERVAL, LOG_BURST, now);
         if budget.take() {
             return Some(std::mem::take(suppressed));
@@ -420,6 +423,8 @@ fn signed_seconds(now: UnixTime, then: UnixTime) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
     use crate::decide::Allow;
     use crate::rejection::Violation;

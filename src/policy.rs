@@ -171,8 +171,7 @@ impl Policy {
         violations.extend(check_audience(extra.audiences.unwrap_or(&self.audiences), &claims.aud));
         violations.extend(self.check_subject(&claims.sub));
         violations.extend(self.claims.iter().chain(extra.claims).filter_map(|rule| rule.check(claims)));
-        violations.sort_by_key(|violation| violation.reason);
-        violations
+        Violation::in_order(violations)
     }
 
     /// Compares the issuer.

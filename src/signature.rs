@@ -275,10 +275,12 @@ impl KeySet {
         for jwk in jwks {
             match VerifyingKey::from_jwk(&jwk) {
                 Ok(key) => keys.push(key),
-                Err(why) => skipped.push(KeyNote { index: jwk.index, kid: jwk.kid, why }),
+                Err(why) => {
+                    let place = skipped.partition_point(|note| note.index < jwk.index);
+                    skipped.insert(place, KeyNote { index: jwk.index, kid: jwk.kid, why });
+                }
             }
         }
-        skipped.sort_by_key(|key| key.index);
         Ok(Self { id: first_bytes(document), keys, skipped, warnings })
     }
 

@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::raw::{RawJwksHttp, RawLocalJwks, RawPem, RawProvider, RawRemoteJwks};
-use super::{ConfigError, Result, duration, size};
+use super::{ConfigError, Result, at, duration, size};
 use crate::keystore::{Address, Discovery, Remote, Source};
 use crate::limits::{
     BACKOFF_MAX, BACKOFF_MIN, CACHE_DURATION, FETCH_TIMEOUT, JWKS_BYTES, JWKS_BYTES_CEILING, JWKS_KEYS,
@@ -17,11 +17,11 @@ use crate::signature::KeySet;
 pub(super) fn source(path: &str, raw: &RawProvider) -> Result<Source> {
     let remote = |remote| Ok(Source::Remote(Box::new(remote)));
     match (&raw.local_jwks, &raw.remote_jwks, &raw.oidc_discovery) {
-        (Some(local), None, None) => local_source(&format!("{path}.local_jwks"), local).map(Source::Inline),
+        (Some(local), None, None) => local_source(&at(path, "local_jwks"), local).map(Source::Inline),
         (None, Some(raw), None) => {
-            let path = format!("{path}.remote_jwks");
+            let path = at(path, "remote_jwks");
             if !raw.clusters.is_empty() {
-                return Err(ConfigError::new(format!("{path}.clusters"), "only for `oidc_discovery`"));
+                return Err(ConfigError::new(at(&path, "clusters"), "only for `oidc_discovery`"));
             }
             remote(remote_source(&path, raw, None)?)
         }
@@ -29,10 +29,10 @@ pub(super) fn source(path: &str, raw: &RawProvider) -> Result<Source> {
             let (Some(issuer), true) = (raw.issuer.clone().filter(|issuer| !issuer.is_empty()), raw.issuers.is_empty())
             else {
                 let message = "the metadata must name the provider's `issuer`, and there is none";
-                return Err(ConfigError::new(format!("{path}.oidc_discovery"), message));
+                return Err(ConfigError::new(at(path, "oidc_discovery"), message));
             };
             let discovery = Discovery { issuer, clusters: metadata.clusters.clone() };
-            remote(remote_source(&format!("{path}.oidc_discovery"), metadata, Some(discovery))?)
+            remote(remote_source(&at(path, "oidc_discovery"), metadata, Some(discovery))?)
         }
         (None, None, None) => {
             Err(ConfigError::new(path, "no keys: one of `remote_jwks`, `oidc_discovery` and `local_jwks` was expected"))
@@ -46,12 +46,12 @@ pub(super) fn source(path: &str, raw: &RawProvider) -> Result<Source> {
 
 fn local_source(path: &str, raw: &RawLocalJwks) -> Result<KeySet> {
     let (name, document) = match (&raw.inline_string, &raw.inline_bytes, &raw.inline, &raw.pem) {
-        (None, None, None, Some(pem)) => return pem_source(&format!("{path}.pem"), pem),
+        (None, None, None, Some(pem)) => return pem_source(&at(path, "pem"), pem),
         (Some(text), None, None, None) => ("inline_string", text.clone().into_bytes()),
         (None, Some(base64), None, None) => {
-            let document = STANDARD.decode(base64).map_err(|_| {
-                ConfigError::new(format!("{path}.inline_bytes"), "not base64, as proto-JSON writes bytes")
-            })?;
+            let document = STANDARD
+                .decode(base64)
+                .map_err(|_| ConfigError::new(at(path, "inline_bytes"), "not base64, as proto-JSON writes bytes"))?;
             ("inline_bytes", document)
         }
         (None, None, Some(members), None) => {
@@ -90,13 +90,14 @@ fn pem_source(path: &str, raw: &RawPem) -> Result<KeySet> {
 
 fn remote_source(path: &str, raw: &RawRemoteJwks, discovery: Option<Discovery>) -> Result<Remote> {
     let RawJwksHttp { uri, cluster, timeout } = &raw.http_uri;
-    let at = |field: &str| format!("{path}.http_uri.{field}");
+    let uri_at = |field: &str| format!("{path}.http_uri.{field}");
     if cluster.is_empty() {
-        return Err(ConfigError::new(at("cluster"), "empty, the name of a cluster was expected"));
+        return Err(ConfigError::new(uri_at("cluster"), "empty, the name of a cluster was expected"));
     }
-    let parsed: http::Uri = uri.parse().map_err(|e| ConfigError::new(at("uri"), format!("`{uri}` is no URI: {e}")))?;
+    let parsed: http::Uri =
+        uri.parse().map_err(|e| ConfigError::new(uri_at("uri"), format!("`{uri}` is no URI: {e}")))?;
     let (Some(scheme @ ("http" | "https")), Some(authority)) = (parsed.scheme_str(), parsed.authority()) else {
-        return Err(ConfigError::new(at("uri"), format!("found `{uri}`, an http or https URI was expected")));
+        return Err(ConfigError::new(uri_at("uri"), format!("found `{uri}`, an http or https URI was expected")));
     };
     let or = |path: String, text: Option<&str>, default| text.map_or(Ok(default), |text| duration(&path, text));
     let (first_pause, longest_pause) = pauses(path, raw)?;
@@ -108,22 +109,22 @@ fn remote_source(path: &str, raw: &RawRemoteJwks, discovery: Option<Discovery>) 
             path: parsed.path_and_query().map_or("/", |path| path.as_str()).to_owned(),
         },
         discovery,
-        timeout: or(at("timeout"), timeout.as_deref(), FETCH_TIMEOUT)?,
-        cache_duration: or(format!("{path}.cache_duration"), raw.cache_duration.as_deref(), CACHE_DURATION)?,
+        timeout: or(uri_at("timeout"), timeout.as_deref(), FETCH_TIMEOUT)?,
+        cache_duration: or(at(path, "cache_duration"), raw.cache_duration.as_deref(), CACHE_DURATION)?,
         stale_for: match raw.stale_for.as_deref() {
             // Zero is a choice here: never serve an expired set.
             Some("0s") => Duration::ZERO,
-            stale_for => or(format!("{path}.stale_for"), stale_for, STALE_FOR)?,
+            stale_for => or(at(path, "stale_for"), stale_for, STALE_FOR)?,
         },
         min_refetch_interval: or(
-            format!("{path}.min_refetch_interval"),
+            at(path, "min_refetch_interval"),
             raw.min_refetch_interval.as_deref(),
             REFETCH_INTERVAL,
         )?,
         first_pause,
         longest_pause,
-        max_bytes: size(&format!("{path}.max_bytes"), raw.max_bytes, JWKS_BYTES, JWKS_BYTES_CEILING)?,
-        max_keys: size(&format!("{path}.max_keys"), raw.max_keys, JWKS_KEYS, JWKS_KEYS_CEILING)?,
+        max_bytes: size(&at(path, "max_bytes"), raw.max_bytes, JWKS_BYTES, JWKS_BYTES_CEILING)?,
+        max_keys: size(&at(path, "max_keys"), raw.max_keys, JWKS_KEYS, JWKS_KEYS_CEILING)?,
     })
 }
 
@@ -132,14 +133,14 @@ fn pauses(path: &str, raw: &RawRemoteJwks) -> Result<(Duration, Duration)> {
     let back_off = raw.retry_policy.as_ref().and_then(|policy| policy.retry_back_off.as_ref());
     let refetch = raw.async_fetch.as_ref().and_then(|fetch| fetch.failed_refetch_duration.as_deref());
     let first = match (refetch, back_off) {
-        (Some(text), _) => duration(&format!("{path}.async_fetch.failed_refetch_duration"), text)?,
+        (Some(text), _) => duration(&at(path, "async_fetch.failed_refetch_duration"), text)?,
         (None, Some(back_off)) => {
-            duration(&format!("{path}.retry_policy.retry_back_off.base_interval"), &back_off.base_interval)?
+            duration(&at(path, "retry_policy.retry_back_off.base_interval"), &back_off.base_interval)?
         }
         (None, None) => BACKOFF_MIN,
     };
     let longest = match back_off.map(|back_off| back_off.max_interval.as_deref()) {
-        Some(Some(text)) => duration(&format!("{path}.retry_policy.retry_back_off.max_interval"), text)?,
+        Some(Some(text)) => duration(&at(path, "retry_policy.retry_back_off.max_interval"), text)?,
         Some(None) => first.saturating_mul(10),
         None => BACKOFF_MAX,
     };

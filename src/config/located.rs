@@ -1,21 +1,21 @@
 //! Reads a typed value out of JSON; an error says where.
 //!
-//! `serde_path_to_error` does the same for any format, and takes a tenth of the plugin for it.
+//! `serde` derives this too, and its code for our types takes 100 KB of the plugin: it is made anew for each of them.
+//! Here an object is the names of its fields and where they are, and one function reads them all.
 
-use std::fmt;
+use std::collections::BTreeMap;
 
-use serde::Deserialize;
-use serde::de::value::StrDeserializer;
-use serde::de::{self, DeserializeSeed, Deserializer, Expected, MapAccess, SeqAccess, Unexpected, Visitor};
-use serde_json::map::Iter as Members;
-use serde_json::{Number, Value};
+use serde_json::{Map, Value};
 
-/// What `value` says as a `T`.
-///
-/// # Errors
-/// What is unknown, missing or of the wrong type, in the words of `serde_json`.
-pub fn read<'de, T: Deserialize<'de>>(value: &'de Value) -> Result<T, Error> {
-    T::deserialize(Located(value))
+use super::{ConfigError, raw};
+
+/// What can be read out of JSON.
+pub trait Read {
+    /// Puts what `value` says in the place of a default.
+    ///
+    /// # Errors
+    /// What is unknown, missing or of the wrong type. What was read until then is of no use.
+    fn read(&mut self, value: &Value) -> Result<(), Error>;
 }
 
 /// What is wrong, and where. Boxed, so that the many results that may hold one are small.
@@ -29,18 +29,15 @@ struct Wrong {
     message: String,
 }
 
+impl From<Error> for ConfigError {
+    /// The path is one such as `providers.corp.audiences[1]`; empty at the top.
+    fn from(error: Error) -> Self {
+        let path = error.0.steps.iter().rev().map(String::as_str).collect::<String>();
+        Self { path: path.strip_prefix('.').map(str::to_owned).unwrap_or(path), message: error.0.message }
+    }
+}
+
 impl Error {
-    /// The path, such as `providers.corp.audiences[1]`; empty at the top.
-    pub fn path(&self) -> String {
-        let path = self.0.steps.iter().rev().map(String::as_str).collect::<String>();
-        path.strip_prefix('.').map(str::to_owned).unwrap_or(path)
-    }
-
-    /// What is wrong there.
-    pub fn message(&self) -> &str {
-        &self.0.message
-    }
-
     fn new(message: String) -> Self {
         Self(Box::new(Wrong { steps: Vec::new(), message }))
     }
@@ -55,152 +52,203 @@ impl Error {
         self
     }
 
-    fn mismatch(what: &str, unexpected: Unexpected<'_>, expected: &dyn Expected) -> Self {
-        Self::new(match unexpected {
-            Unexpected::Unit => format!("invalid {what}: null, expected {expected}"),
-            Unexpected::Float(value) => match Number::from_f64(value) {
-                Some(value) => format!("invalid {what}: floating point `{value}`, expected {expected}"),
-                None => format!("invalid {what}: floating point, expected {expected}"),
-            },
-            unexpected => format!("invalid {what}: {unexpected}, expected {expected}"),
-        })
+    /// A value of the wrong type.
+    #[cold]
+    pub fn mismatch(found: &Value, expected: &str) -> Self {
+        Self::new(format!("invalid type: {}, expected {expected}", described(found)))
+    }
+
+    /// A number that is out of range.
+    #[cold]
+    fn out_of_range(found: &Value, expected: &str) -> Self {
+        Self::new(format!("invalid value: {}, expected {expected}", described(found)))
     }
 }
 
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.message())
-    }
-}
-
-impl std::error::Error for Error {}
-
-impl de::Error for Error {
-    fn custom<T: fmt::Display>(message: T) -> Self {
-        Self::new(message.to_string())
-    }
-
-    fn invalid_type(unexpected: Unexpected<'_>, expected: &dyn Expected) -> Self {
-        Self::mismatch("type", unexpected, expected)
-    }
-
-    fn invalid_value(unexpected: Unexpected<'_>, expected: &dyn Expected) -> Self {
-        Self::mismatch("value", unexpected, expected)
-    }
-}
-
-struct Located<'de>(&'de Value);
-
-impl<'de> Deserializer<'de> for Located<'de> {
-    type Error = Error;
-
-    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        match self.0 {
-            Value::Null => visitor.visit_unit(),
-            Value::Bool(value) => visitor.visit_bool(*value),
-            Value::Number(_) => match kind(self.0) {
-                Unexpected::Unsigned(value) => visitor.visit_u64(value),
-                Unexpected::Signed(value) => visitor.visit_i64(value),
-                Unexpected::Float(value) => visitor.visit_f64(value),
-                other => Err(de::Error::invalid_type(other, &visitor)),
-            },
-            Value::String(text) => visitor.visit_borrowed_str(text),
-            Value::Array(array) => {
-                let mut items = Items { rest: array, index: 0 };
-                let value = visitor.visit_seq(&mut items)?;
-                if !items.rest.is_empty() {
-                    return Err(de::Error::invalid_length(array.len(), &"fewer elements in array"));
-                }
-                Ok(value)
-            }
-            Value::Object(members) => visitor.visit_map(Object { rest: members.iter(), member: None }),
-        }
-    }
-
-    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        if self.0.is_null() { visitor.visit_none() } else { visitor.visit_some(self) }
-    }
-
-    /// A variant without fields: its name, or `{NAME: null}`, as `serde_json` reads it.
-    fn deserialize_enum<V: Visitor<'de>>(
-        self,
-        _name: &'static str,
-        _variants: &'static [&'static str],
-        visitor: V,
-    ) -> Result<V::Value, Error> {
-        let (name, value) = match self.0 {
-            Value::String(name) => (name, None),
-            Value::Object(members) => match members.iter().next() {
-                Some((name, value)) if members.len() == 1 => (name, Some(value)),
-                _ => return Err(de::Error::invalid_value(Unexpected::Map, &"map with a single key")),
-            },
-            other => return Err(de::Error::invalid_type(kind(other), &"string or map")),
-        };
-        let variant = visitor.visit_enum(StrDeserializer::<Error>::new(name))?;
-        match value {
-            None | Some(Value::Null) => Ok(variant),
-            Some(value) => Err(<Error as de::Error>::invalid_type(kind(value), &"unit").in_member(name)),
-        }
-    }
-
-    serde::forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit unit_struct
-        newtype_struct seq tuple tuple_struct map struct identifier ignored_any
-    }
-}
-
-/// What a value is, for an error.
-fn kind(value: &Value) -> Unexpected<'_> {
+/// What a value is, for an error. A string may be a secret in the wrong place: its kind is said and not the string.
+fn described(value: &Value) -> String {
     match value {
-        Value::Null => Unexpected::Unit,
-        Value::Bool(value) => Unexpected::Bool(*value),
-        Value::Number(number) => match (number.as_u64(), number.as_i64(), number.as_f64()) {
-            (Some(value), ..) => Unexpected::Unsigned(value),
-            (None, Some(value), _) => Unexpected::Signed(value),
-            (None, None, Some(value)) => Unexpected::Float(value),
-            (None, None, None) => Unexpected::Other("number"),
-        },
-        Value::String(text) => Unexpected::Str(text),
-        Value::Array(_) => Unexpected::Seq,
-        Value::Object(_) => Unexpected::Map,
+        Value::Null => "null".to_owned(),
+        Value::Bool(value) => format!("boolean `{value}`"),
+        Value::Number(number) if number.is_f64() => format!("floating point `{number}`"),
+        Value::Number(number) => format!("integer `{number}`"),
+        Value::String(_) => "a string".to_owned(),
+        Value::Array(_) => "sequence".to_owned(),
+        Value::Object(_) => "map".to_owned(),
     }
 }
 
-struct Items<'de> {
-    rest: &'de [Value],
-    index: usize,
-}
-
-impl<'de> SeqAccess<'de> for &mut Items<'de> {
-    type Error = Error;
-
-    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Error> {
-        let Some((item, rest)) = self.rest.split_first() else { return Ok(None) };
-        let index = self.index;
-        (self.rest, self.index) = (rest, index.saturating_add(1));
-        seed.deserialize(Located(item)).map(Some).map_err(|error| error.in_item(index))
-    }
-}
-
-struct Object<'de> {
-    rest: Members<'de>,
-    /// The member whose name was read last.
-    member: Option<(&'de str, &'de Value)>,
-}
-
-impl<'de> MapAccess<'de> for Object<'de> {
-    type Error = Error;
-
-    fn next_key_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Error> {
-        let Some((name, value)) = self.rest.next() else { return Ok(None) };
-        self.member = Some((name, value));
-        seed.deserialize(StrDeserializer::new(name)).map(Some).map_err(|error: Error| error.in_member(name))
-    }
-
-    fn next_value_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<T::Value, Error> {
-        let Some((name, value)) = self.member.take() else {
-            return Err(de::Error::custom("value is missing"));
+/// Reads an object's members into fields, of which the first `required` ones must be there.
+///
+/// # Errors
+/// The first of its members that is wrong; or else which one is missing.
+pub fn read_object(value: &Value, names: &[&str], required: usize, fields: &mut [&mut dyn Read]) -> Result<(), Error> {
+    let Value::Object(members) = value else { return Err(Error::mismatch(value, "an object")) };
+    for (name, member) in members {
+        let place = names.iter().position(|known| known == name);
+        let Some(field) = place.and_then(|place| fields.get_mut(place)) else {
+            return Err(Error::new(raw::unknown_field(name, names)).in_member(name));
         };
-        seed.deserialize(Located(value)).map_err(|error| error.in_member(name))
+        field.read(member).map_err(|error| error.in_member(name))?;
+    }
+    match names.iter().take(required).find(|name| !members.contains_key(**name)) {
+        Some(name) => Err(Error::new(format!("missing field `{name}`"))),
+        None => Ok(()),
+    }
+}
+
+/// Reads one of several names, or `{NAME: null}`; its place among them comes back.
+///
+/// # Errors
+/// What is not one of them.
+pub fn read_name(value: &Value, names: &[&str]) -> Result<usize, Error> {
+    let (name, inner) = match value {
+        Value::String(name) => (name, None),
+        Value::Object(members) => match members.iter().next() {
+            Some((name, inner)) if members.len() == 1 => (name, Some(inner)),
+            _ => return Err(Error::out_of_range(value, "map with a single key")),
+        },
+        other => return Err(Error::mismatch(other, "string or map")),
+    };
+    let Some(place) = names.iter().position(|known| known == name) else {
+        let known = names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>();
+        let known = if known.len() > 2 { format!("one of {}", known.join(", ")) } else { known.join(" or ") };
+        return Err(Error::new(format!("unknown variant `{name}`, expected {known}")));
+    };
+    match inner {
+        None | Some(Value::Null) => Ok(place),
+        Some(inner) => Err(Error::mismatch(inner, "unit").in_member(name)),
+    }
+}
+
+/// The name of a field; Rust writes `match` as `r#match`.
+pub const fn name(field: &str) -> &str {
+    match field.as_bytes() {
+        [b'r', b'#', ..] => field.split_at(2).1,
+        _ => field,
+    }
+}
+
+/// Makes an object readable: the fields that must be there, a semicolon, and the others. No field can be forgotten.
+macro_rules! object {
+    ($object:ident { $($required:ident),*; $($optional:ident),* }) => {
+        impl Read for $object {
+            fn read(&mut self, value: &Value) -> Result<(), Error> {
+                const REQUIRED: &[&str] = &[$(stringify!($required)),*];
+                const NAMES: &[&str] = &[$(name(stringify!($required)),)* $(name(stringify!($optional))),*];
+                let Self { $($required,)* $($optional),* } = self;
+                read_object(value, NAMES, REQUIRED.len(), &mut [$($required,)* $($optional),*])
+            }
+        }
+    };
+}
+
+/// Makes one of several names readable.
+macro_rules! names {
+    ($choice:ident { $($name:literal: $variant:ident),* }) => {
+        impl Read for $choice {
+            fn read(&mut self, value: &Value) -> Result<(), Error> {
+                let place = read_name(value, &[$($name),*])?;
+                if let Some(variant) = [$(Self::$variant),*].get(place) {
+                    *self = *variant;
+                }
+                Ok(())
+            }
+        }
+    };
+}
+
+pub(super) use {names, object};
+
+impl Read for String {
+    fn read(&mut self, value: &Value) -> Result<(), Error> {
+        let text = value.as_str().ok_or_else(|| Error::mismatch(value, "a string"))?;
+        text.clone_into(self);
+        Ok(())
+    }
+}
+
+impl Read for bool {
+    fn read(&mut self, value: &Value) -> Result<(), Error> {
+        *self = value.as_bool().ok_or_else(|| Error::mismatch(value, "a boolean"))?;
+        Ok(())
+    }
+}
+
+impl Read for u32 {
+    fn read(&mut self, value: &Value) -> Result<(), Error> {
+        *self = match value {
+            Value::Number(number) if !number.is_f64() => {
+                let number = number.as_u64().and_then(|number| Self::try_from(number).ok());
+                number.ok_or_else(|| Error::out_of_range(value, "u32"))?
+            }
+            other => return Err(Error::mismatch(other, "u32")),
+        };
+        Ok(())
+    }
+}
+
+impl Read for i64 {
+    fn read(&mut self, value: &Value) -> Result<(), Error> {
+        *self = match value {
+            Value::Number(number) if !number.is_f64() => {
+                number.as_i64().ok_or_else(|| Error::out_of_range(value, "i64"))?
+            }
+            other => return Err(Error::mismatch(other, "i64")),
+        };
+        Ok(())
+    }
+}
+
+impl Read for Map<String, Value> {
+    fn read(&mut self, value: &Value) -> Result<(), Error> {
+        self.clone_from(value.as_object().ok_or_else(|| Error::mismatch(value, "a map"))?);
+        Ok(())
+    }
+}
+
+impl Read for Vec<Value> {
+    fn read(&mut self, value: &Value) -> Result<(), Error> {
+        self.clone_from(value.as_array().ok_or_else(|| Error::mismatch(value, "a sequence"))?);
+        Ok(())
+    }
+}
+
+/// A member that is there, even if it is null.
+impl Read for Option<Value> {
+    fn read(&mut self, value: &Value) -> Result<(), Error> {
+        *self = Some(value.clone());
+        Ok(())
+    }
+}
+
+/// What is null is not there.
+impl<T: Read + Default> Read for Option<T> {
+    fn read(&mut self, value: &Value) -> Result<(), Error> {
+        if value.is_null() { Ok(()) } else { self.insert(T::default()).read(value) }
+    }
+}
+
+impl<T: Read + Default> Read for Vec<T> {
+    fn read(&mut self, value: &Value) -> Result<(), Error> {
+        let items = value.as_array().ok_or_else(|| Error::mismatch(value, "a sequence"))?;
+        for (index, item) in items.iter().enumerate() {
+            let mut read = T::default();
+            read.read(item).map_err(|error| error.in_item(index))?;
+            self.push(read);
+        }
+        Ok(())
+    }
+}
+
+impl<T: Read + Default> Read for BTreeMap<String, T> {
+    fn read(&mut self, value: &Value) -> Result<(), Error> {
+        let members = value.as_object().ok_or_else(|| Error::mismatch(value, "a map"))?;
+        for (name, member) in members {
+            let mut read = T::default();
+            read.read(member).map_err(|error| error.in_member(name))?;
+            self.insert(name.clone(), read);
+        }
+        Ok(())
     }
 }

@@ -6,20 +6,16 @@ use std::collections::BTreeMap;
 
 #[cfg(not(target_family = "wasm"))]
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde_json::{Map, Value};
 
-use prost::Message as _;
-use prost_types::value::Kind;
-use serde_json::{Map, Number, Value};
-
-use super::{ConfigError, located};
+use super::located::{Error, Read, name, names, object, read_name, read_object};
+use super::{ConfigError, protobuf};
 use crate::json;
-use crate::limits::{CONFIG_BYTES, JSON_DEPTH};
+use crate::limits::CONFIG_BYTES;
 
 /// The whole configuration.
-#[derive(Debug, Deserialize)]
-#[cfg_attr(not(target_family = "wasm"), derive(JsonSchema))]
-#[serde(deny_unknown_fields, expecting = "an object")]
+#[derive(Debug, Default)]
+#[cfg_attr(not(target_family = "wasm"), derive(JsonSchema), schemars(deny_unknown_fields))]
 pub struct RawConfig {
     /// Who issues tokens, by a name of your choice.
     pub providers: BTreeMap<String, RawProvider>,
@@ -27,19 +23,19 @@ pub struct RawConfig {
     /// the providers.
     pub rules: Option<Vec<RawRule>>,
     /// Requirements by a name of your choice, for `requirement_name` and for routes.
-    #[serde(default)]
+    #[cfg_attr(not(target_family = "wasm"), schemars(default))]
     pub requirement_map: BTreeMap<String, RawRequirement>,
     /// What becomes of a request that no rule matches: `allow` or `deny`.
-    #[serde(default)]
+    #[cfg_attr(not(target_family = "wasm"), schemars(default))]
     pub unmatched: RawUnmatched,
     /// Whether a CORS preflight request passes without a token.
-    #[serde(default)]
+    #[cfg_attr(not(target_family = "wasm"), schemars(default))]
     pub bypass_cors_preflight: bool,
     /// Whether a rejection has neither a body nor a challenge.
-    #[serde(default)]
+    #[cfg_attr(not(target_family = "wasm"), schemars(default))]
     pub strip_failure_response: bool,
     /// The form of a rejection's body: `problem_json`, `text` or `none`.
-    #[serde(default)]
+    #[cfg_attr(not(target_family = "wasm"), schemars(default))]
     pub error_format: RawErrorFormat,
     /// A prefix for the names of metrics.
     pub stat_prefix: Option<String>,
@@ -47,27 +43,26 @@ pub struct RawConfig {
     pub status_path: Option<String>,
     /// Whether decisions are carried out (`enforce`), or only logged and counted (`shadow`): then nothing is changed in a
     /// request and none is rejected.
-    #[serde(default)]
+    #[cfg_attr(not(target_family = "wasm"), schemars(default))]
     pub mode: RawMode,
     /// A label for logs and metrics, such as `staging`.
     pub environment: Option<String>,
     /// The URL of the protected resource's metadata, for the challenge (RFC 9728).
     pub resource_metadata: Option<String>,
     /// Names of claims whose values may stand in log lines, beside `iss`, `aud`, `jti` and times.
-    #[serde(default)]
+    #[cfg_attr(not(target_family = "wasm"), schemars(default))]
     pub log_claims: Vec<String>,
     /// Whether the host verifies signatures where it can (`auto`), or the gate always does so itself (`off`).
-    #[serde(default)]
+    #[cfg_attr(not(target_family = "wasm"), schemars(default))]
     pub host_crypto: RawHostCrypto,
     /// Most signatures that the gate verifies by itself, per second and worker, for each cost class.
-    #[serde(default)]
+    #[cfg_attr(not(target_family = "wasm"), schemars(default))]
     pub verifications_per_second: RawVerificationRates,
 }
 
 /// Whether decisions are carried out.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[cfg_attr(not(target_family = "wasm"), derive(JsonSchema))]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(not(target_family = "wasm"), derive(JsonSchema), schemars(rename_all = "snake_case"))]
 pub enum RawMode {
     /// They are.
     #[default]
@@ -77,9 +72,8 @@ pub enum RawMode {
 }
 
 /// Who verifies signatures.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[cfg_attr(not(target_family = "wasm"), derive(JsonSchema))]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(not(target_family = "wasm"), derive(JsonSchema), schemars(rename_all = "snake_case"))]
 pub enum RawHostCrypto {
     /// The host where it can, else the gate.
     #[default]
@@ -89,9 +83,8 @@ pub enum RawHostCrypto {
 }
 
 /// Most signatures that the gate verifies by itself, per second and worker.
-#[derive(Debug, Default, Deserialize)]
-#[cfg_attr(not(target_family = "wasm"), derive(JsonSchema))]
-#[serde(default, deny_unknown_fields, expecting = "an object")]
+#[derive(Debug, Default)]
+#[cfg_attr(not(target_family = "wasm"), derive(JsonSchema), schemars(default, deny_unknown_fields))]
 pub struct RawVerificationRates {
     /// RSA up to 4096 bits, Ed25519 and HMAC. Default 4000.
     pub light: Option<u32>,
@@ -102,9 +95,8 @@ pub struct RawVerificationRates {
 }
 
 /// What becomes of a request that no rule matches.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[cfg_attr(not(target_family = "wasm"), derive(JsonSchema))]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(not(target_family = "wasm"), derive(JsonSchema), schemars(rename_all = "snake_case"))]
 pub enum RawUnmatched {
     /// It passes.
     #[default]
@@ -114,9 +106,8 @@ pub enum RawUnmatched {
 }
 
 /// The form of a rejection's body.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[cfg_attr(not(target_family = "wasm"), derive(JsonSchema))]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(not(target_family = "wasm"), derive(JsonSchema), schemars(rename_all = "snake_case"))]
 pub enum RawErrorFormat {
     /// A problem document (RFC 9457).
     #[default]
@@ -128,9 +119,8 @@ pub enum RawErrorFormat {
 }
 
 /// One issuer of tokens, and what is demanded of them.
-#[derive(Debug, Default, Deserialize)]
-#[cfg_attr(not(target_family = "wasm"), derive(JsonSchema))]
-#[serde(default, deny_unknown_fields, expecting = "an object")]
+#[derive(Debug, Default)]
+#[cfg_attr(not(target_family = "wasm"), derive(JsonSchema), schemars(default, deny_unknown_fields))]
 pub struct RawProvider {
     /// The only `iss` accepted, compared byte for byte. Absent: any.
     pub issuer: Option<String>,
@@ -185,9 +175,8 @@ pub struct RawProvider {
 }
 
 /// An issuer: a string, or an object with a template and the values that its segment may have.
-#[derive(Debug, Deserialize)]
-#[cfg_attr(not(target_family = "wasm"), derive(JsonSchema))]
-#[serde(untagged, expecting = "a string, or an object with `issuer` and `values`")]
+#[derive(Debug)]
+#[cfg_attr(not(target_family = "wasm"), derive(JsonSchema), schemars(untagged))]
 pub enum RawIssuer {
     /// The exact issuer, or one with a `{name}` segment.
     Text(String),
@@ -196,9 +185,8 @@ pub enum RawIssuer {
 }
 
 /// An issuer with a `{name}` segment.
-#[derive(Debug, Deserialize)]
-#[cfg_attr(not(target_family = "wasm"), derive(JsonSchema))]
-#[serde(deny_unknown_fields, expecting = "an object")]
+#[derive(Debug, Default)]
+#[cfg_attr(not(target_family = "wasm"), derive(JsonSchema), schemars(deny_unknown_fields))]
 pub struct RawIssuerTemplate {
     /// The issuer, with a `{name}` segment.
     pub issuer: String,
@@ -207,9 +195,8 @@ pub struct RawIssuerTemplate {
 }
 
 /// Keys that are fetched.
-#[derive(Debug, Deserialize)]
-#[cfg_attr(not(target_family = "wasm"), derive(JsonSchema))]
-#[serde(deny_unknown_fields, expecting = "an object")]
+#[derive(Debug, Default)]
+#[cfg_attr(not(target_family = "wasm"), derive(JsonSchema), schemars(deny_unknown_fields))]
 pub struct RawRemoteJwks {
     /// Where the JWK Set is.
     pub http_uri: RawJwksHttp,
@@ -220,7 +207,7 @@ pub struct RawRemoteJwks {
     /// Least time between two fetches caused by unknown `kid`s, after a burst of two. Default `30s`.
     pub min_refetch_interval: Option<String>,
     /// Only in `oidc_discovery`: the clusters that lead to other hosts than that of `http_uri`, by host and port.
-    #[serde(default)]
+    #[cfg_attr(not(target_family = "wasm"), schemars(default))]
     pub clusters: BTreeMap<String, String>,
     /// Largest document read, in bytes. Default 262144.
     pub max_bytes: Option<u32>,
@@ -233,9 +220,8 @@ pub struct RawRemoteJwks {
 }
 
 /// How `jwt_authn` fetches in the background.
-#[derive(Debug, Default, Deserialize)]
-#[cfg_attr(not(target_family = "wasm"), derive(JsonSchema))]
-#[serde(default, deny_unknown_fields, expecting = "an object")]
+#[derive(Debug, Default)]
+#[cfg_attr(not(target_family = "wasm"), derive(JsonSchema), schemars(default, deny_unknown_fields))]
 pub struct RawAsyncFetch {
     /// Whether the listener starts without keys. The gate never keeps it waiting: requests wait instead.
     pub fast_listener: bool,
@@ -244,9 +230,8 @@ pub struct RawAsyncFetch {
 }
 
 /// How a failed fetch is tried again.
-#[derive(Debug, Default, Deserialize)]
-#[cfg_attr(not(target_family = "wasm"), derive(JsonSchema))]
-#[serde(default, deny_unknown_fields, expecting = "an object")]
+#[derive(Debug, Default)]
+#[cfg_attr(not(target_family = "wasm"), derive(JsonSchema), schemars(default, deny_unknown_fields))]
 pub struct RawRetryPolicy {
     /// How often. The gate does not give up.
     pub num_retries: Option<u32>,
@@ -257,9 +242,8 @@ pub struct RawRetryPolicy {
 }
 
 /// The pauses between attempts.
-#[derive(Debug, Deserialize)]
-#[cfg_attr(not(target_family = "wasm"), derive(JsonSchema))]
-#[serde(deny_unknown_fields, expecting = "an object")]
+#[derive(Debug, Default)]
+#[cfg_attr(not(target_family = "wasm"), derive(JsonSchema), schemars(deny_unknown_fields))]
 pub struct RawBackOff {
     /// The first.
     pub base_interval: String,
@@ -268,9 +252,8 @@ pub struct RawBackOff {
 }
 
 /// An address to fetch from.
-#[derive(Debug, Deserialize)]
-#[cfg_attr(not(target_family = "wasm"), derive(JsonSchema))]
-#[serde(deny_unknown_fields, expecting = "an object")]
+#[derive(Debug, Default)]
+#[cfg_attr(not(target_family = "wasm"), derive(JsonSchema), schemars(deny_unknown_fields))]
 pub struct RawJwksHttp {
     /// The address: its host and path go into the request.
     pub uri: String,
@@ -281,9 +264,8 @@ pub struct RawJwksHttp {
 }
 
 /// Keys that stand in the configuration. Exactly one field.
-#[derive(Debug, Deserialize)]
-#[cfg_attr(not(target_family = "wasm"), derive(JsonSchema))]
-#[serde(deny_unknown_fields, expecting = "an object")]
+#[derive(Debug, Default)]
+#[cfg_attr(not(target_family = "wasm"), derive(JsonSchema), schemars(deny_unknown_fields))]
 pub struct RawLocalJwks {
     /// The JWK Set, as a string.
     pub inline_string: Option<String>,
@@ -297,9 +279,8 @@ pub struct RawLocalJwks {
 }
 
 /// Public keys in PEM.
-#[derive(Debug, Deserialize)]
-#[cfg_attr(not(target_family = "wasm"), derive(JsonSchema))]
-#[serde(untagged, expecting = "a public key in PEM, or a list of them")]
+#[derive(Debug)]
+#[cfg_attr(not(target_family = "wasm"), derive(JsonSchema), schemars(untagged))]
 pub enum RawPem {
     /// One.
     One(String),
@@ -308,21 +289,19 @@ pub enum RawPem {
 }
 
 /// A header that may hold the token.
-#[derive(Debug, Deserialize)]
-#[cfg_attr(not(target_family = "wasm"), derive(JsonSchema))]
-#[serde(deny_unknown_fields, expecting = "an object")]
+#[derive(Debug, Default)]
+#[cfg_attr(not(target_family = "wasm"), derive(JsonSchema), schemars(deny_unknown_fields))]
 pub struct RawFromHeader {
     /// The header.
     pub name: String,
     /// What stands before the token.
-    #[serde(default)]
+    #[cfg_attr(not(target_family = "wasm"), schemars(default))]
     pub value_prefix: String,
 }
 
 /// A header that receives a claim. Exactly one of `claim_name` and `claim_path`.
-#[derive(Debug, Deserialize)]
-#[cfg_attr(not(target_family = "wasm"), derive(JsonSchema))]
-#[serde(deny_unknown_fields, expecting = "an object")]
+#[derive(Debug, Default)]
+#[cfg_attr(not(target_family = "wasm"), derive(JsonSchema), schemars(deny_unknown_fields))]
 pub struct RawClaimToHeader {
     /// The header.
     pub header_name: String,
@@ -331,14 +310,13 @@ pub struct RawClaimToHeader {
     /// The names that lead to the claim, outermost first; they may hold dots.
     pub claim_path: Option<Vec<RawPathSegment>>,
     /// How an array or an object is written: `base64_json`, `json` or `comma`.
-    #[serde(default)]
+    #[cfg_attr(not(target_family = "wasm"), schemars(default))]
     pub format: RawClaimFormat,
 }
 
 /// How an array or an object is written into a header.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[cfg_attr(not(target_family = "wasm"), derive(JsonSchema))]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(not(target_family = "wasm"), derive(JsonSchema), schemars(rename_all = "snake_case"))]
 pub enum RawClaimFormat {
     /// JSON in base64, as `jwt_authn` writes it.
     #[default]
@@ -350,9 +328,8 @@ pub enum RawClaimFormat {
 }
 
 /// Filter state that receives a claim. Exactly one of `claim_name` and `claim_path`.
-#[derive(Debug, Deserialize)]
-#[cfg_attr(not(target_family = "wasm"), derive(JsonSchema))]
-#[serde(deny_unknown_fields, expecting = "an object")]
+#[derive(Debug, Default)]
+#[cfg_attr(not(target_family = "wasm"), derive(JsonSchema), schemars(deny_unknown_fields))]
 pub struct RawClaimToFilterState {
     /// Its key: other filters read it as `wasm.<key>`.
     pub key: String,
@@ -363,9 +340,8 @@ pub struct RawClaimToFilterState {
 }
 
 /// One step to a claim: a name, or `{"key": NAME}` as `jwt_authn` writes it.
-#[derive(Debug, Deserialize)]
-#[cfg_attr(not(target_family = "wasm"), derive(JsonSchema))]
-#[serde(untagged, expecting = "a name, or an object with `key`")]
+#[derive(Debug)]
+#[cfg_attr(not(target_family = "wasm"), derive(JsonSchema), schemars(untagged))]
 pub enum RawPathSegment {
     /// The name.
     Name(String),
@@ -374,18 +350,16 @@ pub enum RawPathSegment {
 }
 
 /// One step to a claim.
-#[derive(Debug, Deserialize)]
-#[cfg_attr(not(target_family = "wasm"), derive(JsonSchema))]
-#[serde(deny_unknown_fields, expecting = "an object")]
+#[derive(Debug, Default)]
+#[cfg_attr(not(target_family = "wasm"), derive(JsonSchema), schemars(deny_unknown_fields))]
 pub struct RawPathKey {
     /// The name.
     pub key: String,
 }
 
 /// What one claim must be. Exactly one of `claim_name` and `claim_path`, and exactly one of the rest.
-#[derive(Debug, Default, Deserialize)]
-#[cfg_attr(not(target_family = "wasm"), derive(JsonSchema))]
-#[serde(default, deny_unknown_fields, expecting = "an object")]
+#[derive(Debug, Default)]
+#[cfg_attr(not(target_family = "wasm"), derive(JsonSchema), schemars(default, deny_unknown_fields))]
 pub struct RawClaimRule {
     /// The claim. Dots lead into nested objects.
     pub claim_name: Option<String>,
@@ -398,7 +372,6 @@ pub struct RawClaimRule {
     /// It holds none of these.
     pub none_of: Option<Vec<Value>>,
     /// It is this.
-    #[serde(deserialize_with = "given")]
     pub equals: Option<Value>,
     /// It is a string, or a list of strings of which one matches this regular expression as a whole.
     pub matches: Option<String>,
@@ -407,9 +380,8 @@ pub struct RawClaimRule {
 }
 
 /// The cache of verified tokens.
-#[derive(Debug, Default, Deserialize)]
-#[cfg_attr(not(target_family = "wasm"), derive(JsonSchema))]
-#[serde(default, deny_unknown_fields, expecting = "an object")]
+#[derive(Debug, Default)]
+#[cfg_attr(not(target_family = "wasm"), derive(JsonSchema), schemars(default, deny_unknown_fields))]
 pub struct RawJwtCacheConfig {
     /// Most tokens kept for this provider, per worker; 0: none. Default 100.
     pub jwt_cache_size: Option<u32>,
@@ -418,9 +390,8 @@ pub struct RawJwtCacheConfig {
 }
 
 /// Which requests need what. `requires` or `requirement_name`, or neither: nothing is needed.
-#[derive(Debug, Deserialize)]
-#[cfg_attr(not(target_family = "wasm"), derive(JsonSchema))]
-#[serde(deny_unknown_fields, expecting = "an object")]
+#[derive(Debug, Default)]
+#[cfg_attr(not(target_family = "wasm"), derive(JsonSchema), schemars(deny_unknown_fields))]
 pub struct RawRule {
     /// The requests it is for.
     pub r#match: RawMatch,
@@ -433,9 +404,8 @@ pub struct RawRule {
 }
 
 /// Which requests a rule is for: the path, and all of the rest. Exactly one kind of path.
-#[derive(Debug, Default, Deserialize)]
-#[cfg_attr(not(target_family = "wasm"), derive(JsonSchema))]
-#[serde(default, deny_unknown_fields, expecting = "an object")]
+#[derive(Debug, Default)]
+#[cfg_attr(not(target_family = "wasm"), derive(JsonSchema), schemars(default, deny_unknown_fields))]
 pub struct RawMatch {
     /// The path begins so.
     pub prefix: Option<String>,
@@ -456,9 +426,8 @@ pub struct RawMatch {
 }
 
 /// A regular expression, as RE2 reads it.
-#[derive(Debug, Deserialize)]
-#[cfg_attr(not(target_family = "wasm"), derive(JsonSchema))]
-#[serde(deny_unknown_fields, expecting = "an object")]
+#[derive(Debug, Default)]
+#[cfg_attr(not(target_family = "wasm"), derive(JsonSchema), schemars(deny_unknown_fields))]
 pub struct RawRegex {
     /// The expression; it must match the whole value.
     pub regex: String,
@@ -467,15 +436,13 @@ pub struct RawRegex {
 }
 
 /// An empty object.
-#[derive(Debug, Deserialize)]
-#[cfg_attr(not(target_family = "wasm"), derive(JsonSchema))]
-#[serde(deny_unknown_fields, expecting = "an object")]
+#[derive(Debug, Default)]
+#[cfg_attr(not(target_family = "wasm"), derive(JsonSchema), schemars(deny_unknown_fields))]
 pub struct RawNothing {}
 
 /// A comparison with a string. Exactly one of the first five.
-#[derive(Debug, Default, Deserialize)]
-#[cfg_attr(not(target_family = "wasm"), derive(JsonSchema))]
-#[serde(default, deny_unknown_fields, expecting = "an object")]
+#[derive(Debug, Default)]
+#[cfg_attr(not(target_family = "wasm"), derive(JsonSchema), schemars(default, deny_unknown_fields))]
 pub struct RawStringMatcher {
     /// It is this.
     pub exact: Option<String>,
@@ -492,9 +459,8 @@ pub struct RawStringMatcher {
 }
 
 /// A comparison with a header: at most one kind; none: it must be there.
-#[derive(Debug, Deserialize)]
-#[cfg_attr(not(target_family = "wasm"), derive(JsonSchema))]
-#[serde(deny_unknown_fields, expecting = "an object")]
+#[derive(Debug, Default)]
+#[cfg_attr(not(target_family = "wasm"), derive(JsonSchema), schemars(deny_unknown_fields))]
 pub struct RawHeaderMatcher {
     /// The header, or a pseudo-header such as `:method`.
     pub name: String,
@@ -515,17 +481,16 @@ pub struct RawHeaderMatcher {
     /// Deprecated in Envoy: `string_match.safe_regex`.
     pub safe_regex_match: Option<RawRegex>,
     /// Whether the result is turned around. Default `false`.
-    #[serde(default)]
+    #[cfg_attr(not(target_family = "wasm"), schemars(default))]
     pub invert_match: bool,
     /// Whether a header that is not there counts as an empty one. Default `false`.
-    #[serde(default)]
+    #[cfg_attr(not(target_family = "wasm"), schemars(default))]
     pub treat_missing_header_as_empty: bool,
 }
 
 /// From `start` up to but not including `end`.
-#[derive(Debug, Default, Deserialize)]
-#[cfg_attr(not(target_family = "wasm"), derive(JsonSchema))]
-#[serde(default, deny_unknown_fields, expecting = "an object")]
+#[derive(Debug, Default)]
+#[cfg_attr(not(target_family = "wasm"), derive(JsonSchema), schemars(default, deny_unknown_fields))]
 pub struct RawRange {
     /// The least.
     pub start: i64,
@@ -534,9 +499,8 @@ pub struct RawRange {
 }
 
 /// A comparison with a query parameter: at most one kind; none: it must be there.
-#[derive(Debug, Deserialize)]
-#[cfg_attr(not(target_family = "wasm"), derive(JsonSchema))]
-#[serde(deny_unknown_fields, expecting = "an object")]
+#[derive(Debug, Default)]
+#[cfg_attr(not(target_family = "wasm"), derive(JsonSchema), schemars(deny_unknown_fields))]
 pub struct RawQueryParameterMatcher {
     /// The parameter.
     pub name: String,
@@ -547,9 +511,8 @@ pub struct RawQueryParameterMatcher {
 }
 
 /// What a request needs. Exactly one field; `claims` may stand beside `provider_name`.
-#[derive(Debug, Default, Deserialize)]
-#[cfg_attr(not(target_family = "wasm"), derive(JsonSchema))]
-#[serde(default, deny_unknown_fields, expecting = "an object")]
+#[derive(Debug, Default)]
+#[cfg_attr(not(target_family = "wasm"), derive(JsonSchema), schemars(default, deny_unknown_fields))]
 pub struct RawRequirement {
     /// A token of this provider.
     pub provider_name: Option<String>,
@@ -570,38 +533,30 @@ pub struct RawRequirement {
 }
 
 /// A token of a provider, for other audiences.
-#[derive(Debug, Deserialize)]
-#[cfg_attr(not(target_family = "wasm"), derive(JsonSchema))]
-#[serde(deny_unknown_fields, expecting = "an object")]
+#[derive(Debug, Default)]
+#[cfg_attr(not(target_family = "wasm"), derive(JsonSchema), schemars(deny_unknown_fields))]
 pub struct RawProviderAndAudiences {
     /// The provider.
     pub provider_name: String,
     /// The audiences in place of the provider's.
-    #[serde(default)]
+    #[cfg_attr(not(target_family = "wasm"), schemars(default))]
     pub audiences: Vec<String>,
 }
 
 /// Several requirements, two at least.
-#[derive(Debug, Deserialize)]
-#[cfg_attr(not(target_family = "wasm"), derive(JsonSchema))]
-#[serde(deny_unknown_fields, expecting = "an object")]
+#[derive(Debug, Default)]
+#[cfg_attr(not(target_family = "wasm"), derive(JsonSchema), schemars(deny_unknown_fields))]
 pub struct RawRequirements {
     /// The requirements.
     pub requirements: Vec<RawRequirement>,
 }
 
 /// How a bad token is told to the upstream.
-#[derive(Debug, Default, Deserialize)]
-#[cfg_attr(not(target_family = "wasm"), derive(JsonSchema))]
-#[serde(default, deny_unknown_fields, expecting = "an object")]
+#[derive(Debug, Default)]
+#[cfg_attr(not(target_family = "wasm"), derive(JsonSchema), schemars(default, deny_unknown_fields))]
 pub struct RawExtractOnly {
     /// The header that then is `false`. Default `x-jwt-signature-verified`.
     pub verification_status_header: Option<String>,
-}
-
-/// A member that is there, even if it is null.
-fn given<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
-    Value::deserialize(deserializer).map(Some)
 }
 
 impl RawConfig {
@@ -610,7 +565,9 @@ impl RawConfig {
     /// # Errors
     /// What is not JSON, unknown, missing or of the wrong type.
     pub fn parse(document: &[u8]) -> Result<Self, ConfigError> {
-        located::read(&read(document)?).map_err(|error| explain(error.path(), error.message()))
+        let mut config = Self::default();
+        config.read(&read(document)?)?;
+        Ok(config)
     }
 }
 
@@ -625,37 +582,8 @@ fn read(document: &[u8]) -> Result<Value, ConfigError> {
         return Err(refused("the configuration is empty, a JSON object with `providers` was expected".to_owned()));
     }
     json::parse(document).or_else(|error| {
-        prost_types::Struct::decode(document)
-            .ok()
-            .and_then(|members| object(members, JSON_DEPTH))
-            .ok_or_else(|| refused(format!("the configuration is not JSON: {error}")))
+        protobuf::read(document).ok_or_else(|| refused(format!("the configuration is not JSON: {error}")))
     })
-}
-
-/// The JSON object that a `Struct` stands for; nothing if it is nested deeper than `depth`.
-fn object(members: prost_types::Struct, depth: usize) -> Option<Value> {
-    let members = members.fields.into_iter().map(|(name, member)| Some((name, value(member, depth)?)));
-    members.collect::<Option<Map<_, _>>>().map(Value::Object)
-}
-
-fn value(value: prost_types::Value, depth: usize) -> Option<Value> {
-    match value.kind? {
-        Kind::NullValue(_) => Some(Value::Null),
-        Kind::BoolValue(value) => Some(Value::Bool(value)),
-        Kind::StringValue(value) => Some(Value::String(value)),
-        Kind::NumberValue(value) => number(value).map(Value::Number),
-        Kind::StructValue(members) => object(members, depth.checked_sub(1)?),
-        Kind::ListValue(list) => {
-            let depth = depth.checked_sub(1)?;
-            list.values.into_iter().map(|item| self::value(item, depth)).collect::<Option<Vec<_>>>().map(Value::Array)
-        }
-    }
-}
-
-/// Every number of a `Struct` is a double; those that were whole when typed are whole again.
-fn number(value: f64) -> Option<Number> {
-    let whole = format!("{value:.0}").parse::<i64>().ok().filter(|_| value.fract() == 0.0);
-    whole.map(Number::from).or_else(|| Number::from_f64(value))
 }
 
 /// Fields of `jwt_authn` that a WebAssembly filter cannot honour, and what to use instead.
@@ -698,24 +626,13 @@ const UNSUPPORTED: [(&str, &str); 7] = [
     ("retriable_status_codes", "the gate tries again after any failure"),
 ];
 
-/// Turns the deserializer's words into ours, with the cure.
-fn explain(path: String, message: &str) -> ConfigError {
-    // A string of the wrong type may be a secret in the wrong place: its kind is said and not the string.
-    if let Some((_, expected)) =
-        message.strip_prefix("invalid type: string ").and_then(|m| m.rsplit_once(", expected "))
-    {
-        return ConfigError { path, message: format!("invalid type: a string, expected {expected}") };
-    }
-    let mut quoted = message.split('`').skip(1).step_by(2);
-    let (Some(field), true) = (quoted.next(), message.starts_with("unknown field")) else {
-        return ConfigError { path, message: message.to_owned() };
-    };
-    let message = if let Some((_, why)) = IMPOSSIBLE.iter().chain(&UNSUPPORTED).find(|(name, _)| *name == field) {
+/// What is wrong with a field of this name, with the cure.
+pub(super) fn unknown_field(field: &str, known: &[&str]) -> String {
+    if let Some((_, why)) = IMPOSSIBLE.iter().chain(&UNSUPPORTED).find(|(name, _)| *name == field) {
         format!("`{field}` is not available here: {why}")
     } else {
-        format!("unknown field `{field}`, {}", expected(field, quoted))
-    };
-    ConfigError { path, message }
+        format!("unknown field `{field}`, {}", expected(field, known.iter().copied()))
+    }
 }
 
 /// What was expected in place of `found`, the nearest name first if one is near.
@@ -730,5 +647,103 @@ pub fn expected<'k>(found: &str, known: impl Iterator<Item = &'k str>) -> String
     match near {
         Some((_, name)) => format!("did you mean `{name}`?"),
         None => format!("known are {list}"),
+    }
+}
+
+object!(RawConfig { providers; rules, requirement_map, unmatched, bypass_cors_preflight, strip_failure_response, error_format, stat_prefix, status_path, mode, environment, resource_metadata, log_claims, host_crypto, verifications_per_second });
+object!(RawVerificationRates {; light, medium, heavy });
+object!(RawProvider {; issuer, issuers, audiences, subjects, require_expiration, max_lifetime, max_age, algorithms, token_types, remote_jwks, oidc_discovery, local_jwks, from_headers, from_params, from_cookies, forward, forward_payload_header, pad_forward_payload_header, clock_skew_seconds, claim_to_headers, claim_to_filter_state, claims, max_token_bytes, jwt_cache_config, clear_route_cache });
+object!(RawIssuerTemplate { issuer, values; });
+object!(RawRemoteJwks { http_uri; cache_duration, stale_for, min_refetch_interval, clusters, max_bytes, max_keys, async_fetch, retry_policy });
+object!(RawAsyncFetch {; fast_listener, failed_refetch_duration });
+object!(RawRetryPolicy {; num_retries, retry_back_off, retry_on });
+object!(RawBackOff { base_interval; max_interval });
+object!(RawJwksHttp { uri, cluster; timeout });
+object!(RawLocalJwks {; inline_string, inline_bytes, inline, pem });
+object!(RawFromHeader { name; value_prefix });
+object!(RawClaimToHeader { header_name; claim_name, claim_path, format });
+object!(RawClaimToFilterState { key; claim_name, claim_path });
+object!(RawPathKey { key; });
+object!(RawClaimRule {; claim_name, claim_path, any_of, all_of, none_of, equals, matches, exists });
+object!(RawJwtCacheConfig {; jwt_cache_size, jwt_max_token_size });
+object!(RawRule { r#match; requires, requirement_name, mode });
+object!(RawMatch {; prefix, path, safe_regex, path_separated_prefix, connect_matcher, case_sensitive, headers, query_parameters });
+object!(RawRegex { regex; google_re2 });
+object!(RawNothing {; });
+object!(RawStringMatcher {; exact, prefix, suffix, contains, safe_regex, ignore_case });
+object!(RawHeaderMatcher { name; string_match, range_match, present_match, exact_match, prefix_match, suffix_match, contains_match, safe_regex_match, invert_match, treat_missing_header_as_empty });
+object!(RawRange {; start, end });
+object!(RawQueryParameterMatcher { name; string_match, present_match });
+object!(RawRequirement {; provider_name, claims, provider_and_audiences, requires_any, requires_all, allow_missing, allow_missing_or_failed, extract_only_without_validation });
+object!(RawProviderAndAudiences { provider_name; audiences });
+object!(RawRequirements { requirements; });
+object!(RawExtractOnly {; verification_status_header });
+
+names!(RawMode { "enforce": Enforce, "shadow": Shadow });
+names!(RawHostCrypto { "auto": Auto, "off": Off });
+names!(RawUnmatched { "allow": Allow, "deny": Deny });
+names!(RawErrorFormat { "problem_json": ProblemJson, "text": Text, "none": None });
+names!(RawClaimFormat { "base64_json": Base64Json, "json": Json, "comma": Comma });
+
+impl Default for RawIssuer {
+    fn default() -> Self {
+        Self::Text(String::new())
+    }
+}
+
+impl Read for RawIssuer {
+    fn read(&mut self, value: &Value) -> Result<(), Error> {
+        *self = match value {
+            Value::String(text) => Self::Text(text.clone()),
+            Value::Object(_) => {
+                let mut template = RawIssuerTemplate::default();
+                template.read(value)?;
+                Self::Template(template)
+            }
+            other => return Err(Error::mismatch(other, "a string, or an object with `issuer` and `values`")),
+        };
+        Ok(())
+    }
+}
+
+impl Default for RawPathSegment {
+    fn default() -> Self {
+        Self::Name(String::new())
+    }
+}
+
+impl Read for RawPathSegment {
+    fn read(&mut self, value: &Value) -> Result<(), Error> {
+        *self = match value {
+            Value::String(name) => Self::Name(name.clone()),
+            Value::Object(_) => {
+                let mut key = RawPathKey::default();
+                key.read(value)?;
+                Self::Key(key)
+            }
+            other => return Err(Error::mismatch(other, "a name, or an object with `key`")),
+        };
+        Ok(())
+    }
+}
+
+impl Default for RawPem {
+    fn default() -> Self {
+        Self::Several(Vec::new())
+    }
+}
+
+impl Read for RawPem {
+    fn read(&mut self, value: &Value) -> Result<(), Error> {
+        *self = match value {
+            Value::String(pem) => Self::One(pem.clone()),
+            Value::Array(_) => {
+                let mut list = Vec::new();
+                Read::read(&mut list, value)?;
+                Self::Several(list)
+            }
+            other => return Err(Error::mismatch(other, "a public key in PEM, or a list of them")),
+        };
+        Ok(())
     }
 }

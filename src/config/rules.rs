@@ -7,7 +7,7 @@ use super::raw::{
     RawRequirements, RawRule, RawStringMatcher, expected,
 };
 use super::{ConfigError, Mode, Provider, Requirement, Result, Rule, TokenRequirement};
-use super::{bounded, claim_rules, each, header_name, managed_header, pattern};
+use super::{at, bounded, claim_rules, each, header_name, managed_header, pattern};
 use crate::limits::CONFIG_ENTRIES;
 use crate::matcher::{
     Case, HeaderKind, HeaderMatcher, PathMatcher, QueryKind, QueryMatcher, RequestMatcher, StringKind, StringMatcher,
@@ -39,17 +39,17 @@ pub(super) fn rules(
     each("rules", raw, |path, raw| {
         let requirement = match (raw.requires, raw.requirement_name) {
             (None, None) => Requirement::Nothing,
-            (Some(raw), None) => requirement(&format!("{path}.requires"), raw, providers)?,
+            (Some(raw), None) => requirement(&at(path, "requires"), raw, providers)?,
             (None, Some(name)) => named.get(&name).cloned().ok_or_else(|| {
                 let known = expected(&name, named.keys().map(String::as_str));
                 let message = format!("`{name}` is not in `requirement_map`, {known}");
-                ConfigError::new(format!("{path}.requirement_name"), message)
+                ConfigError::new(at(path, "requirement_name"), message)
             })?,
             (Some(_), Some(_)) => {
                 return Err(ConfigError::new(path, "both `requires` and `requirement_name`, one of them was expected"));
             }
         };
-        let matcher = request_matcher(&format!("{path}.match"), raw.r#match)?;
+        let matcher = request_matcher(&at(path, "match"), raw.r#match)?;
         Ok(Rule { matcher, requirement, mode: raw.mode.map_or(mode, Mode::from) })
     })
 }
@@ -69,12 +69,12 @@ fn requirement(path: &str, raw: RawRequirement, providers: &[Provider]) -> Resul
         return Err(ConfigError::new(path, format!("{count} kinds of requirement, one was expected")));
     }
     if !raw.claims.is_empty() && raw.provider_name.is_none() {
-        return Err(ConfigError::new(format!("{path}.claims"), "`claims` without `provider_name` beside it"));
+        return Err(ConfigError::new(at(path, "claims"), "`claims` without `provider_name` beside it"));
     }
     let provider = |field: &str, name: &str| {
         providers.iter().position(|provider| provider.name == name).ok_or_else(|| {
             let known = expected(name, providers.iter().map(|provider| provider.name.as_str()));
-            ConfigError::new(format!("{path}.{field}"), format!("unknown provider `{name}`, {known}"))
+            ConfigError::new(at(path, field), format!("unknown provider `{name}`, {known}"))
         })
     };
     let group = |field: &str, raw: RawRequirements| {
@@ -90,7 +90,7 @@ fn requirement(path: &str, raw: RawRequirement, providers: &[Provider]) -> Resul
         return Ok(Requirement::Token(TokenRequirement {
             provider: provider("provider_name", &name)?,
             audiences: None,
-            claims: claim_rules(&format!("{path}.claims"), raw.claims)?,
+            claims: claim_rules(&at(path, "claims"), raw.claims)?,
         }));
     }
     if let Some(RawProviderAndAudiences { provider_name, audiences }) = raw.provider_and_audiences {
@@ -110,7 +110,7 @@ fn requirement(path: &str, raw: RawRequirement, providers: &[Provider]) -> Resul
     if let Some(RawExtractOnly { verification_status_header }) = raw.extract_only_without_validation {
         let name = verification_status_header.filter(|name| !name.is_empty());
         let name = name.as_deref().unwrap_or(VERIFICATION_STATUS_HEADER);
-        let field = format!("{path}.extract_only_without_validation.verification_status_header");
+        let field = at(path, "extract_only_without_validation.verification_status_header");
         return managed_header(&field, name).map(Requirement::ExtractOnly);
     }
     Ok(match (raw.allow_missing, raw.allow_missing_or_failed) {
@@ -127,13 +127,13 @@ fn request_matcher(path: &str, raw: RawMatch) -> Result<RequestMatcher> {
         (Some(prefix), None, None, None, None) => by_path(StringKind::Prefix(prefix.into()), case),
         (None, Some(exact), None, None, None) => by_path(StringKind::Exact(exact.into()), case),
         (None, None, Some(regex), None, None) => {
-            let pattern = pattern(&format!("{path}.safe_regex.regex"), &regex.regex)?;
+            let pattern = pattern(&at(path, "safe_regex.regex"), &regex.regex)?;
             by_path(StringKind::Regex(pattern), Case::Sensitive)
         }
         (None, None, None, Some(prefix), None) => {
             if !prefix.starts_with('/') || prefix.ends_with('/') || prefix.contains(['?', '#']) {
                 let message = format!("found `{prefix}`, a path that does not end in `/` was expected");
-                return Err(ConfigError::new(format!("{path}.path_separated_prefix"), message));
+                return Err(ConfigError::new(at(path, "path_separated_prefix"), message));
             }
             PathMatcher::Separated(StringMatcher::new(StringKind::Prefix(prefix.into()), case))
         }
@@ -146,8 +146,8 @@ fn request_matcher(path: &str, raw: RawMatch) -> Result<RequestMatcher> {
     };
     Ok(RequestMatcher {
         path: path_matcher,
-        headers: each(&format!("{path}.headers"), raw.headers, header_matcher)?,
-        query: each(&format!("{path}.query_parameters"), raw.query_parameters, query_matcher)?,
+        headers: each(&at(path, "headers"), raw.headers, header_matcher)?,
+        query: each(&at(path, "query_parameters"), raw.query_parameters, query_matcher)?,
     })
 }
 
@@ -158,7 +158,7 @@ pub(super) fn string_matcher(path: &str, raw: RawStringMatcher) -> Result<String
         (None, None, Some(text), None, None) => StringKind::Suffix(text.into()),
         (None, None, None, Some(text), None) => StringKind::Contains(text.into()),
         (None, None, None, None, Some(regex)) => {
-            StringKind::Regex(pattern(&format!("{path}.safe_regex.regex"), &regex.regex)?)
+            StringKind::Regex(pattern(&at(path, "safe_regex.regex"), &regex.regex)?)
         }
         _ => {
             let message = "exactly one of `exact`, `prefix`, `suffix`, `contains` and `safe_regex` was expected";
@@ -172,7 +172,7 @@ fn header_matcher(path: &str, raw: RawHeaderMatcher) -> Result<HeaderMatcher> {
     let value = |kind| HeaderKind::Value(StringMatcher::new(kind, Case::Sensitive));
     let mut kinds = Vec::new();
     if let Some(raw) = raw.string_match {
-        kinds.push(HeaderKind::Value(string_matcher(&format!("{path}.string_match"), raw)?));
+        kinds.push(HeaderKind::Value(string_matcher(&at(path, "string_match"), raw)?));
     }
     kinds.extend(raw.range_match.map(|range| HeaderKind::Range { start: range.start, end: range.end }));
     kinds.extend(raw.present_match.map(HeaderKind::Present));
@@ -181,14 +181,14 @@ fn header_matcher(path: &str, raw: RawHeaderMatcher) -> Result<HeaderMatcher> {
     kinds.extend(raw.suffix_match.map(|text| value(StringKind::Suffix(text.into()))));
     kinds.extend(raw.contains_match.map(|text| value(StringKind::Contains(text.into()))));
     if let Some(regex) = raw.safe_regex_match {
-        kinds.push(value(StringKind::Regex(pattern(&format!("{path}.safe_regex_match.regex"), &regex.regex)?)));
+        kinds.push(value(StringKind::Regex(pattern(&at(path, "safe_regex_match.regex"), &regex.regex)?)));
     }
     if kinds.len() > 1 {
         return Err(ConfigError::new(path, format!("{} kinds of comparison, one was expected", kinds.len())));
     }
     let name = match raw.name.strip_prefix(':') {
-        Some(pseudo) => format!(":{}", header_name(&format!("{path}.name"), pseudo)?),
-        None => header_name(&format!("{path}.name"), &raw.name)?,
+        Some(pseudo) => format!(":{}", header_name(&at(path, "name"), pseudo)?),
+        None => header_name(&at(path, "name"), &raw.name)?,
     };
     Ok(HeaderMatcher {
         // Envoy knows `Host` as `:authority`, whatever the client calls it.
@@ -201,10 +201,10 @@ fn header_matcher(path: &str, raw: RawHeaderMatcher) -> Result<HeaderMatcher> {
 
 fn query_matcher(path: &str, raw: RawQueryParameterMatcher) -> Result<QueryMatcher> {
     if raw.name.is_empty() {
-        return Err(ConfigError::new(format!("{path}.name"), "empty, a parameter's name was expected"));
+        return Err(ConfigError::new(at(path, "name"), "empty, a parameter's name was expected"));
     }
     let kind = match (raw.string_match, raw.present_match) {
-        (Some(raw), None) => QueryKind::Value(string_matcher(&format!("{path}.string_match"), raw)?),
+        (Some(raw), None) => QueryKind::Value(string_matcher(&at(path, "string_match"), raw)?),
         (None, present) => QueryKind::Present(present.unwrap_or(true)),
         (Some(_), Some(_)) => {
             return Err(ConfigError::new(path, "both `string_match` and `present_match`, one of them was expected"));

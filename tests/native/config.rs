@@ -45,7 +45,7 @@ fn the_contract_s_minimal_configuration() {
 fn what_is_not_a_configuration() {
     refused_text("", "the configuration is empty, a JSON object with `providers` was expected");
     refused_text("providers: {}", "the configuration is not JSON: expected value at line 1 column 1");
-    refused_text("[]", "invalid length 0, expected an object");
+    refused_text("[]", "invalid type: sequence, expected an object");
     refused_text("1", "invalid type: integer `1`, expected an object");
     refused_text(r#"{"mode":"x"}"#, "mode: unknown variant `x`, expected `enforce` or `shadow`");
     refused_text(r#"{"mode":{"x":null}}"#, "mode: unknown variant `x`, expected `enforce` or `shadow`");
@@ -163,6 +163,37 @@ fn wrong_values_are_refused_with_what_was_expected() {
 }
 
 #[test]
+fn an_object_is_no_list_of_its_fields() {
+    let at = |pointer: &str, value: Value| changed(with(remote()), &format!("/providers/corp{pointer}"), value);
+    let sequence = "invalid type: sequence, expected";
+    refused(&with(json!(["https://idp.example.com/"])), &format!("providers.corp: {sequence} an object"));
+    refused(
+        &at("/remote_jwks/http_uri", json!(["https://idp.example.com/jwks.json", "idp", "2s"])),
+        &format!("providers.corp.remote_jwks.http_uri: {sequence} an object"),
+    );
+    refused(
+        &at("/from_headers", json!([["x-token", ""]])),
+        &format!("providers.corp.from_headers[0]: {sequence} an object"),
+    );
+    refused(
+        &at("/issuers", json!([["https://idp.example.com/{t}", ["a"]]])),
+        &format!("providers.corp.issuers[0]: {sequence} a string, or an object with `issuer` and `values`"),
+    );
+    refused(
+        &at("/claims", json!([{"claim_path": [["sub"]], "exists": true}])),
+        &format!("providers.corp.claims[0].claim_path[0]: {sequence} a name, or an object with `key`"),
+    );
+    refused(
+        &at("/claims", json!([{"claim_path": [{"key": 7}], "exists": true}])),
+        "providers.corp.claims[0].claim_path[0].key: invalid type: integer `7`, expected a string",
+    );
+    refused(
+        &at("/issuers", json!([{"issuer": "https://idp.example.com/{t}", "valves": ["a"]}])),
+        "providers.corp.issuers[0].valves: unknown field `valves`, did you mean `values`?",
+    );
+}
+
+#[test]
 fn rules_name_providers_that_exist() {
     let rules = |rules: Value| changed(with(remote()), "/rules", rules);
     refused(
@@ -191,7 +222,10 @@ fn keys_in_pem() {
     refused(&pem(json!(key)), &format!("providers.corp.local_jwks.pem: {private}"));
     refused(&pem(json!([p256, key])), &format!("providers.corp.local_jwks.pem[1]: {private}"));
     refused(&pem(json!([])), "providers.corp.local_jwks.pem: 0 keys, 1 to 4096 were expected");
-    refused(&pem(json!(7)), "providers.corp.local_jwks.pem: a public key in PEM, or a list of them");
+    refused(
+        &pem(json!(7)),
+        "providers.corp.local_jwks.pem: invalid type: integer `7`, expected a public key in PEM, or a list of them",
+    );
     refused(
         &with(json!({"local_jwks": {"pem": p256, "inline": {"keys": []}}})),
         "providers.corp.local_jwks: one of `inline`, `inline_string`, `inline_bytes` and `pem` was expected",
