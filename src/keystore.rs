@@ -26,7 +26,7 @@ mod http;
 mod shared;
 
 use http::Caching;
-pub use shared::{Record, SharedSet, SharedState};
+pub use shared::{SharedSet, SharedState};
 
 /// Where the keys of one issuer come from.
 #[derive(Debug)]

@@ -66,7 +66,7 @@ pub use decide::{
 pub use jwk::{JwkSetError, KeyNote};
 pub use jws::{Algorithm, JoseHeader, UnverifiedJws};
 pub use keystore::{
-    Address, Discovery, Event, Fetch, FetchError, FetchId, Hint, IssuerId, KeyStore, Lookup, Record, Remote, Response,
+    Address, Discovery, Event, Fetch, FetchError, FetchId, Hint, IssuerId, KeyStore, Lookup, Remote, Response,
     SharedSet, SharedState, Source, Status, Want,
 };
 pub use observe::{

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::abi;
-use crate::keystore::{Event, Fetch, IssuerId, KeyStore, Record, SharedSet, SharedState};
+use crate::keystore::{Event, Fetch, IssuerId, KeyStore, SharedSet, SharedState};
 use crate::time::UnixTime;
 
 /// What this worker knows of the shared memory.
@@ -85,13 +85,13 @@ fn set_name(name: &str) -> String {
     format!("{name}:set")
 }
 
-fn read<T: Record>(name: &str) -> Option<(T, u32)> {
+fn read<T: serde::de::DeserializeOwned>(name: &str) -> Option<(T, u32)> {
     let (value, version) = abi::shared_data(name)?;
-    Some((T::from_json(&value)?, version))
+    Some((serde_json::from_slice(&value).ok()?, version))
 }
 
 /// Writes a record if it still has the version that was read. False if it has not.
-fn write<T: Record>(name: &str, value: &Option<T>, version: Option<u32>) -> bool {
-    let Some(record) = value else { return false };
-    abi::set_shared_data(name, record.to_json().to_string().as_bytes(), version)
+fn write<T: serde::Serialize>(name: &str, value: &Option<T>, version: Option<u32>) -> bool {
+    let Some(json) = value.as_ref().and_then(|value| serde_json::to_vec(value).ok()) else { return false };
+    abi::set_shared_data(name, &json, version)
 }

@@ -3,8 +3,6 @@
 //! Of a certificate the public key is taken and nothing else: neither its validity nor who signed it is judged, for who
 //! writes the configuration vouches for the key.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use der::asn1::{AnyRef, BitStringRef, UintRef};
 use der::{Decode, Reader, SliceReader};
 use spki::{ObjectIdentifier, SubjectPublicKeyInfoRef};
@@ -17,8 +15,8 @@ pub fn parse(index: usize, pem: &str) -> Result<Jwk, Why> {
     if pem.contains("PRIVATE KEY-----") {
         return Err("a private key, which does not belong here: a public key was expected".into());
     }
-    let (label, octets) =
-        block(pem).ok_or("not one block of PEM (RFC 7468), such as `-----BEGIN PUBLIC KEY-----` and so on")?;
+    let (label, octets) = pem_rfc7468::decode_vec(pem.trim().as_bytes())
+        .map_err(|_| "not one block of PEM (RFC 7468), such as `-----BEGIN PUBLIC KEY-----` and so on")?;
     let material = match label {
         "PUBLIC KEY" => whole(&octets, SubjectPublicKeyInfoRef::decode).and_then(from_spki),
         "RSA PUBLIC KEY" => from_pkcs1(&octets),
@@ -30,17 +28,6 @@ pub fn parse(index: usize, pem: &str) -> Result<Jwk, Why> {
         _ => None,
     };
     Ok(Jwk { kid: None, alg, index, material })
-}
-
-/// The label of a block and what it holds (RFC 7468 §2). Lines may be of any length.
-fn block(pem: &str) -> Option<(&str, Vec<u8>)> {
-    let (label, rest) = pem.trim().strip_prefix("-----BEGIN ")?.split_once("-----")?;
-    let (text, end) = rest.split_once("-----END ")?;
-    if end.strip_suffix("-----")? != label {
-        return None;
-    }
-    let text: Vec<u8> = text.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
-    Some((label, STANDARD.decode(text).ok()?))
 }
 
 /// `Certificate` (RFC 5280 §4.1), up to the key.

@@ -6,18 +6,17 @@
 
 use std::time::Duration;
 
-use serde_json::{Map, Value, json};
+use serde::{Deserialize, Serialize};
 
 use super::http::Caching;
-use super::{Address, Discovery, Entry, Event, Fetched, InFlight, IssuerId, KeyStore, Remote, Source, changes};
+use super::{Entry, Event, Fetched, InFlight, IssuerId, KeyStore, Source, changes};
 use crate::budget::Budget;
-use crate::json;
 use crate::limits::REFETCH_BURST;
 use crate::signature::{KeySet, digest};
 use crate::time::UnixTime;
 
 /// Who fetches, and the schedule.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SharedState {
     /// The source it is about.
     pub source: String,
@@ -34,7 +33,7 @@ pub struct SharedState {
 }
 
 /// The document and what its answer said.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SharedSet {
     /// The source it is from.
     pub source: String,
@@ -47,109 +46,6 @@ pub struct SharedSet {
     body: String,
 }
 
-/// A record in shared memory. Read and written member by member: what `serde` derives for this is 10 KB of the plugin.
-pub trait Record: Sized {
-    /// Its text.
-    fn to_json(&self) -> Value;
-
-    /// Reads its members; nothing if one is missing or of the wrong type.
-    fn from_members(members: &Map<String, Value>) -> Option<Self>;
-
-    /// Reads its text.
-    fn from_json(text: &[u8]) -> Option<Self> {
-        Self::from_members(&json::parse_object(text).ok()?)
-    }
-}
-
-impl Record for SharedState {
-    fn to_json(&self) -> Value {
-        json!({
-            "source": self.source,
-            "generation": self.generation,
-            "lease": self.lease.map(|(worker, until)| json!([worker, time(until)])),
-            "next_attempt": time(self.next_attempt),
-            "failures": self.failures,
-            "failing_since": self.failing_since.map(time),
-            "refetches_left": self.refetches_left,
-            "refetches_refilled": time(self.refetches_refilled),
-            "looked": self.looked.map(time),
-        })
-    }
-
-    fn from_members(members: &Map<String, Value>) -> Option<Self> {
-        let number = |name: &str| u32::try_from(members.get(name)?.as_u64()?).ok();
-        Some(Self {
-            source: text(members.get("source")?)?,
-            generation: members.get("generation")?.as_u64()?,
-            lease: given(members, "lease", |lease| match lease.as_array()?.as_slice() {
-                [worker, until] => Some((worker.as_u64()?, read_time(until)?)),
-                _ => None,
-            })?,
-            next_attempt: read_time(members.get("next_attempt")?)?,
-            failures: number("failures")?,
-            failing_since: given(members, "failing_since", read_time)?,
-            refetches_left: number("refetches_left")?,
-            refetches_refilled: read_time(members.get("refetches_refilled")?)?,
-            looked: given(members, "looked", read_time)?,
-        })
-    }
-}
-
-impl Record for SharedSet {
-    fn to_json(&self) -> Value {
-        json!({
-            "source": self.source,
-            "generation": self.generation,
-            "at": time(self.at),
-            "fresh_for": duration(self.fresh_for),
-            "etag": self.etag,
-            "last_modified": self.last_modified,
-            "body": self.body,
-        })
-    }
-
-    fn from_members(members: &Map<String, Value>) -> Option<Self> {
-        Some(Self {
-            source: text(members.get("source")?)?,
-            generation: members.get("generation")?.as_u64()?,
-            at: read_time(members.get("at")?)?,
-            fresh_for: read_duration(members.get("fresh_for")?)?,
-            etag: given(members, "etag", text)?,
-            last_modified: given(members, "last_modified", text)?,
-            body: text(members.get("body")?)?,
-        })
-    }
-}
-
-fn duration(duration: Duration) -> Value {
-    json!({"secs": duration.as_secs(), "nanos": duration.subsec_nanos()})
-}
-
-fn time(time: UnixTime) -> Value {
-    duration(time.since(UnixTime::default()))
-}
-
-fn read_duration(value: &Value) -> Option<Duration> {
-    let nanos = Duration::from_nanos(value.get("nanos")?.as_u64()?);
-    Duration::from_secs(value.get("secs")?.as_u64()?).checked_add(nanos)
-}
-
-fn read_time(value: &Value) -> Option<UnixTime> {
-    read_duration(value).map(UnixTime::since_epoch)
-}
-
-fn text(value: &Value) -> Option<String> {
-    value.as_str().map(str::to_owned)
-}
-
-/// A member that may be null: nothing at all if it is of the wrong type.
-fn given<T>(members: &Map<String, Value>, name: &str, read: impl Fn(&Value) -> Option<T>) -> Option<Option<T>> {
-    match members.get(name) {
-        None | Some(Value::Null) => Some(None),
-        Some(value) => read(value).map(Some),
-    }
-}
-
 impl KeyStore {
     /// The issuers whose keys are fetched.
     pub fn remote_issuers(&self) -> Vec<IssuerId> {
@@ -159,26 +55,8 @@ impl KeyStore {
 
     /// Names an issuer's source: who has the same issuer with the same settings has the same name for it.
     pub fn source_name(&self, issuer: IssuerId) -> Option<String> {
-        let Remote {
-            address: Address { cluster, scheme, authority, path },
-            discovery,
-            timeout,
-            cache_duration,
-            stale_for,
-            min_refetch_interval,
-            first_pause,
-            longest_pause,
-            max_bytes,
-            max_keys,
-        } = self.entries.get(issuer.0)?.remote()?;
-        let times = [timeout, cache_duration, stale_for, min_refetch_interval, first_pause, longest_pause];
-        let discovery = discovery.as_ref().map(|Discovery { issuer, clusters }| {
-            let clusters = clusters.iter().map(|(host, cluster)| (host.clone(), Value::from(cluster.as_str())));
-            json!([issuer, clusters.collect::<Map<_, _>>()])
-        });
-        let times = times.map(|time| duration(*time)).to_vec();
-        let settings = json!([cluster, scheme, authority, path, discovery, times, max_bytes, max_keys]).to_string();
-        Some(format!("claimgate:{authority}:{}", digest(settings.as_bytes())))
+        let remote = self.entries.get(issuer.0)?.remote()?;
+        Some(format!("claimgate:{}:{}", remote.address.authority, digest(format!("{remote:?}").as_bytes())))
     }
 
     /// What this worker, whose number is `worker`, tells the others of an issuer.
@@ -292,59 +170,5 @@ impl Entry {
         self.told_stale = false;
         self.last_error = None;
         Some(events)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[track_caller]
-    fn survives<R: Record + PartialEq + std::fmt::Debug>(record: &R) {
-        let text = record.to_json().to_string();
-        assert_eq!(R::from_json(text.as_bytes()).as_ref(), Some(record), "{text}");
-        let Value::Object(members) = record.to_json() else { panic!("a record is an object") };
-        for name in members.keys() {
-            let mut wrong = members.clone();
-            wrong.insert(name.clone(), json!([true]));
-            assert_eq!(R::from_members(&wrong), None, "{name} is of the wrong type");
-        }
-    }
-
-    #[test]
-    fn records_survive_the_shared_memory() {
-        let at = |secs, nanos| UnixTime::since_epoch(Duration::new(secs, nanos));
-        let state = SharedState {
-            source: "claimgate:idp.example.com:0011223344556677".to_owned(),
-            generation: u64::MAX,
-            lease: Some((u64::MAX, at(1_800_000_000, 999_999_999))),
-            next_attempt: at(u64::MAX, 0),
-            failures: u32::MAX,
-            failing_since: Some(at(1, 2)),
-            refetches_left: 2,
-            refetches_refilled: at(0, 0),
-            looked: Some(at(3, 4)),
-        };
-        survives(&state);
-        survives(&SharedState { lease: None, failing_since: None, looked: None, ..state });
-        let set = SharedSet {
-            source: String::new(),
-            generation: 0,
-            at: at(5, 6),
-            fresh_for: Duration::MAX,
-            etag: Some("\"\u{e9}\"".to_owned()),
-            last_modified: Some(String::new()),
-            body: "{\"keys\":[]}\n".to_owned(),
-        };
-        survives(&set);
-        survives(&SharedSet { etag: None, last_modified: None, ..set });
-    }
-
-    #[test]
-    fn what_is_no_record_is_not_read() {
-        for text in ["", "[]", "{}", "null", r#"{"source":"x"}"#] {
-            assert_eq!(SharedState::from_json(text.as_bytes()), None, "{text}");
-            assert_eq!(SharedSet::from_json(text.as_bytes()), None, "{text}");
-        }
     }
 }
