@@ -1,6 +1,7 @@
 //! Signatures: the one place where a token becomes believable, and the only module that names crypto crates
 //! (RFC 7515 §5.2, RFC 7518 §3, RFC 8037 §3.1).
 
+mod comb;
 mod der;
 mod ecdsa;
 mod ed25519;

@@ -1,5 +1,4 @@
-//! Ed25519 (RFC 8032 §5.1.7, RFC 8037 §3.1). The curve is the crate's; how a sum of multiples is reached is ours, since
-//! a key verifies often: from sums of its doublings, worked out once.
+//! Ed25519 (RFC 8032 §5.1.7, RFC 8037 §3.1).
 
 use std::cell::OnceCell;
 use std::sync::LazyLock;
@@ -7,8 +6,8 @@ use std::sync::LazyLock;
 use curve25519_dalek::constants::ED25519_BASEPOINT_POINT;
 use curve25519_dalek::edwards::{CompressedEdwardsY, EdwardsPoint};
 use curve25519_dalek::scalar::Scalar;
-use curve25519_dalek::traits::Identity as _;
 
+use super::comb::{self, Comb};
 use super::hash::Hash;
 
 /// A public key.
@@ -16,7 +15,7 @@ pub struct PublicKey {
     x: [u8; 32],
     negative: EdwardsPoint,
     /// Made when the key is first used, since few keys of a large set ever are.
-    comb: OnceCell<Comb<KEY_TEETH>>,
+    comb: OnceCell<Comb<EdwardsPoint>>,
 }
 
 impl PublicKey {
@@ -39,122 +38,143 @@ impl PublicKey {
     /// Whether `signature` is this key's over `message`: without the cofactor, `S` below the order, and `R` compared as
     /// it was sent, so that only its canonical form passes.
     pub fn verify(&self, message: &[u8], signature: &[u8]) -> bool {
-        self.expected(message, signature).is_some_and(|(expected, r)| expected.compress().as_bytes() == r)
-    }
-
-    /// `[S]B - [k]A`, and the `R` that it must be. Nothing, if `signature` is none of any key.
-    fn expected<'s>(&self, message: &[u8], signature: &'s [u8]) -> Option<(EdwardsPoint, &'s [u8])> {
-        let (r, s) = signature.split_at_checked(32)?;
-        let s = Scalar::from_canonical_bytes(s.try_into().ok()?).into_option()?;
+        let Some((r, s)) = signature.split_at_checked(32) else { return false };
         let k = Hash::Sha512.digest(&[r, &self.x, message]);
-        let k = Scalar::from_bytes_mod_order_wide(k.as_slice().try_into().ok()?);
-        let (s, k) = (Digits::new(&s), Digits::new(&k));
+        let (Ok(s), Ok(k)) = (s.try_into(), k.as_slice().try_into()) else { return false };
+        let Some(s) = Scalar::from_canonical_bytes(s).into_option() else { return false };
+        let k = Scalar::from_bytes_mod_order_wide(k);
+        self.sum(&s, &k).is_some_and(|sum| sum.compress().as_bytes() == r)
+    }
 
-        let comb = self.comb.get_or_init(|| Comb::new(&self.negative));
-        let mut sum = EdwardsPoint::identity();
-        for column in (0..COLUMNS).rev() {
-            sum += sum;
-            sum = BASE.add(sum, &s, column)?;
-            sum = comb.add(sum, &k, column)?;
-        }
-        if s.is_one_more {
-            sum -= ED25519_BASEPOINT_POINT;
-        }
-        if k.is_one_more {
-            sum -= self.negative;
-        }
-        Some((sum, r))
+    /// `[s]B - [k]A`.
+    fn sum(&self, s: &Scalar, k: &Scalar) -> Option<EdwardsPoint> {
+        let comb = self.comb.get_or_init(|| Comb::new(self.negative, KEY_TEETH, 32));
+        comb::sum((&BASE, s.as_bytes()), (comb, k.as_bytes()))
     }
 }
 
-/// A scalar in digits that are all 1 or -1, the least significant first: those of an odd number below `2^DIGITS`.
-struct Digits {
-    /// A bit for each digit, one for 1.
-    bits: [u8; DIGITS.div_ceil(8)],
-    /// Whether the scalar is even, and the digits are those of the next number.
-    is_one_more: bool,
-}
-
-impl Digits {
-    /// `2n + 1` is the sum of `2^i` or `-2^i`, as bit `i` of `n` says, and of `2^(DIGITS - 1)`.
-    fn new(scalar: &Scalar) -> Self {
-        let mut bits = [0; DIGITS.div_ceil(8)];
-        let octets = scalar.as_bytes();
-        let above = octets.iter().skip(1).chain(&[0]);
-        bits.iter_mut()
-            .zip(octets.iter().zip(above))
-            .for_each(|(bits, (octet, above))| *bits = octet >> 1 | above << 7);
-        if let Some(top) = bits.get_mut((DIGITS - 1) / 8) {
-            *top |= 1 << ((DIGITS - 1) % 8);
-        }
-        Self { bits, is_one_more: octets.first().is_some_and(|octet| octet & 1 == 0) }
-    }
-
-    /// One bit for each of so many digits, [`COLUMNS`] apart.
-    fn comb(&self, teeth: usize, first: usize) -> usize {
-        let bit = |tooth: usize| {
-            let digit = first + tooth * COLUMNS;
-            self.bits.get(digit / 8).map_or(0, |octet| usize::from(octet >> (digit % 8) & 1))
-        };
-        (0..teeth).fold(0, |bits, tooth| bits | bit(tooth) << tooth)
-    }
-}
-
-/// A point's multiples by `±2^0 ± 2^COLUMNS ± 2^(2 * COLUMNS) ..`, for as many digits as the teeth of one comb after the
-/// other reach. The last sign of each is +: the others are the negatives (Lim and Lee, CRYPTO '94, with signed digits).
-struct Comb<const TEETH: usize> {
-    sums: Box<[EdwardsPoint]>,
-}
-
-impl<const TEETH: usize> Comb<TEETH> {
-    const SUMS: usize = 1 << (TEETH - 1);
-    const COMBS: usize = DIGITS.div_ceil(COLUMNS * TEETH);
-
-    fn new(point: &EdwardsPoint) -> Self {
-        let mut sums = Vec::with_capacity(Self::COMBS * Self::SUMS);
-        let mut power = *point;
-        let mut next = || {
-            let this = power;
-            (0..COLUMNS).for_each(|_| power += power);
-            this
-        };
-        for _ in 0..Self::COMBS {
-            let teeth: [EdwardsPoint; TEETH] = std::array::from_fn(|_| next());
-            let Some((last, others)) = teeth.split_last() else { continue };
-            let first = sums.len();
-            sums.push(others.iter().fold(*last, |sum, tooth| sum - tooth));
-            for tooth in others {
-                let twice = tooth + tooth;
-                for sum in first..sums.len() {
-                    sums.extend(sums.get(sum).map(|sum| sum + twice));
-                }
-            }
-        }
-        Self { sums: sums.into() }
-    }
-
-    /// Adds what the digits of this column stand for.
-    fn add(&self, mut sum: EdwardsPoint, digits: &Digits, column: usize) -> Option<EdwardsPoint> {
-        for (comb, sums) in self.sums.chunks_exact(Self::SUMS).enumerate() {
-            let signs = digits.comb(TEETH, column + comb * TEETH * COLUMNS);
-            let others = signs % Self::SUMS;
-            if signs == others {
-                sum -= sums.get(Self::SUMS - 1 - others)?;
-            } else {
-                sum += sums.get(others)?;
-            }
-        }
-        Some(sum)
-    }
-}
-
-/// Digits of one comb that are as far apart as the next: the fewer, the fewer doublings and the larger the combs.
-const COLUMNS: usize = 13;
-/// More than the 253 bits of the order, and a multiple of [`COLUMNS`] times either number of teeth.
-const DIGITS: usize = 260;
 /// With 5, the sums of a key take 10 KiB.
 const KEY_TEETH: usize = 5;
-/// With 10, those of the base point take 160 KiB, once.
-const BASE_TEETH: usize = 10;
 
-static BASE: LazyLock<Comb<BASE_TEETH>> = LazyLock::new(|| Comb::new(&ED25519_BASEPOINT_POINT));
+/// With 10, the sums of the base point take 160 KiB.
+static BASE: LazyLock<Comb<EdwardsPoint>> = LazyLock::new(|| Comb::new(ED25519_BASEPOINT_POINT, 10, 32));
+
+#[cfg(test)]
+mod tests {
+    use curve25519_dalek::constants::EIGHT_TORSION;
+    use ed25519_dalek::{Signature, Verifier as _, VerifyingKey};
+    use fastrand::Rng;
+    use num_bigint::BigUint;
+
+    use super::*;
+
+    /// Scalars that random ones hardly ever are: long runs of zeros and of ones.
+    fn scalar(rng: &mut Rng) -> Scalar {
+        let mut run = None;
+        Scalar::from_bytes_mod_order(std::array::from_fn(|_| {
+            if rng.u8(..) < 32 {
+                run = *rng.choice(&[None, Some(0), Some(0xff)]).expect("one of three");
+            }
+            run.unwrap_or_else(|| rng.u8(..))
+        }))
+    }
+
+    fn octets(number: &BigUint) -> [u8; 32] {
+        let mut octets = number.to_bytes_le();
+        octets.resize(32, 0);
+        octets.try_into().expect("32 bytes")
+    }
+
+    fn order() -> BigUint {
+        BigUint::from_bytes_le((-Scalar::ONE).as_bytes()) + 1_u8
+    }
+
+    /// A key and signatures, some of them good, held against an independent implementation's verdict and sums. Gives
+    /// how many were good, and how many there were.
+    fn check(rng: &mut Rng) -> (u64, u64) {
+        let private = scalar(rng);
+        let torsion = |rng: &mut Rng| EIGHT_TORSION[if rng.bool() { rng.usize(..8) } else { 0 }];
+        let point = EdwardsPoint::mul_base(&private) + torsion(rng);
+        let x = point.compress().to_bytes();
+        let Ok(key) = PublicKey::new(&x) else {
+            assert!(point.is_small_order(), "{x:?}");
+            return (0, 0);
+        };
+        let independent = VerifyingKey::from_bytes(&x).expect("a point");
+
+        let edges = [Scalar::ZERO, Scalar::ONE, -Scalar::ONE, Scalar::from(2_u8), -Scalar::from(2_u8)];
+        let scalars: Vec<Scalar> = edges.into_iter().chain((0..3).map(|_| scalar(rng))).collect();
+        for s in &scalars {
+            for k in &scalars {
+                let expected = EdwardsPoint::vartime_double_scalar_mul_basepoint(k, &-point, s);
+                assert_eq!(key.sum(s, k), Some(expected), "{s:?} {k:?} {x:?}");
+            }
+        }
+
+        let (mut good, mut all) = (0, 0);
+        let mut agree = |message: &[u8], signature: [u8; 64]| {
+            let expected = independent.verify(message, &Signature::from_bytes(&signature)).is_ok();
+            assert_eq!(key.verify(message, &signature), expected, "{x:?} {message:?} {signature:?}");
+            good += u64::from(expected);
+            all += 1;
+        };
+        for _ in 0..4 {
+            let mut message: Vec<u8> = (0..rng.usize(..300)).map(|_| rng.u8(..)).collect();
+            let nonce = if rng.u8(..) < 32 { Scalar::ZERO } else { scalar(rng) };
+            let r = (EdwardsPoint::mul_base(&nonce) + torsion(rng)).compress();
+            let k = Hash::Sha512.digest(&[r.as_bytes(), &x, &message]);
+            let k = Scalar::from_bytes_mod_order_wide(k.as_slice().try_into().expect("64 bytes"));
+            let s = nonce + k * private;
+            let signature = [*r.as_bytes(), s.to_bytes()].concat().try_into().expect("64 bytes");
+            agree(&message, signature);
+            let beyond = order() + BigUint::from_bytes_le(s.as_bytes());
+            agree(&message, [*r.as_bytes(), octets(&beyond)].concat().try_into().expect("64 bytes"));
+            let mut flipped = signature;
+            flipped[rng.usize(..64)] ^= 1 << rng.u8(..8);
+            agree(&message, flipped);
+            if let Some(octet) = rng.choice(&mut message) {
+                *octet ^= 1 << rng.u8(..8);
+                agree(&message, signature);
+            }
+        }
+        (good, all)
+    }
+
+    #[test]
+    fn verdicts_are_those_of_an_independent_implementation() {
+        let mut rng = Rng::with_seed(17);
+        let (good, all) = (0..20).map(|_| check(&mut rng)).fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+        assert!(good > 50 && all - good > 150, "{good} of {all} signatures are good");
+    }
+
+    /// As many random cases as one likes, with overflow checks on, at speed:
+    /// `CASES=1000000 cargo test --config profile.dev.package.claimgate.opt-level=3 --lib ed25519::tests::verdicts -- --ignored --nocapture`
+    #[test]
+    #[ignore = "as long as one likes"]
+    fn verdicts_are_those_of_an_independent_implementation_at_length() {
+        let wanted: u64 = std::env::var("CASES").map_or(100_000, |cases| cases.parse().expect("`CASES` is a number"));
+        let mut rng = Rng::new();
+        println!("seed {}", rng.get_seed());
+        let (mut good, mut all) = (0, 0);
+        while all < wanted {
+            let (more, cases) = check(&mut rng);
+            (good, all) = (good + more, all + cases);
+        }
+        println!("{all} cases agree, {good} of them good");
+    }
+
+    #[test]
+    fn a_signature_has_64_bytes() {
+        let key = PublicKey::new(ED25519_BASEPOINT_POINT.compress().as_bytes()).expect("a point");
+        // The private key is 1, and so is the nonce.
+        let r = ED25519_BASEPOINT_POINT.compress().to_bytes();
+        let k = Hash::Sha512.digest(&[&r, &r, b"message"]);
+        let s = Scalar::ONE + Scalar::from_bytes_mod_order_wide(k.as_slice().try_into().expect("64 bytes"));
+        let signature = [r, s.to_bytes()].concat();
+        assert!(key.verify(b"message", &signature));
+        for length in 0..64 {
+            assert!(!key.verify(b"message", &signature[..length]), "{length}");
+        }
+        assert!(!key.verify(b"message", &[&*signature, &[0]].concat()));
+    }
+}
