@@ -93,7 +93,7 @@ mod tests {
     /// how many were good, and how many there were.
     fn check(rng: &mut Rng) -> (u64, u64) {
         let private = scalar(rng);
-        let torsion = |rng: &mut Rng| EIGHT_TORSION[if rng.bool() { rng.usize(..8) } else { 0 }];
+        let torsion = |rng: &mut Rng| EIGHT_TORSION[if rng.u8(..) < 64 { rng.usize(..8) } else { 0 }];
         let point = EdwardsPoint::mul_base(&private) + torsion(rng);
         let x = point.compress().to_bytes();
         let Ok(key) = PublicKey::new(&x) else {
@@ -144,7 +144,7 @@ mod tests {
     fn verdicts_are_those_of_an_independent_implementation() {
         let mut rng = Rng::with_seed(17);
         let (good, all) = (0..20).map(|_| check(&mut rng)).fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
-        assert!(good > 50 && all - good > 150, "{good} of {all} signatures are good");
+        assert!(good > 30 && all - good > 150, "{good} of {all} signatures are good");
     }
 
     /// As many random cases as one likes, with overflow checks on, at speed:
