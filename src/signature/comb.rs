@@ -13,54 +13,58 @@ impl<P> Point for P where P: Copy + Default + AddAssign + SubAssign + for<'p> Ad
 {}
 
 /// A point's multiples by `±2^0 ± 2^COLUMNS ± 2^(2 * COLUMNS) ..`, one for each choice of signs; so many powers are the
-/// teeth of a comb, and the next comb begins where one ends. The last sign is +: the others are the negatives.
-pub struct Comb<P> {
+/// teeth of a comb, and the next comb begins where one ends. The last sign is +: the others are the negatives. A tooth
+/// more takes additions away and doubles the number of sums.
+pub struct Comb<P, const TEETH: usize> {
     point: P,
-    teeth: usize,
-    combs: usize,
+    digits: usize,
     sums: Box<[P]>,
 }
 
-impl<P: Point> Comb<P> {
-    /// Works the sums out, for scalars of at most so many octets. A tooth more takes additions away and doubles the
-    /// number of sums.
-    pub fn new(point: P, teeth: usize, octets: usize) -> Self {
-        let combs = (8 * octets).div_ceil(COLUMNS * teeth);
-        let mut sums = Vec::with_capacity(combs << (teeth - 1));
+impl<P: Point, const TEETH: usize> Comb<P, TEETH> {
+    /// Digits that one comb is for.
+    const SPAN: usize = COLUMNS * TEETH;
+    /// Sums of one comb.
+    const SUMS: usize = 1 << (TEETH - 1);
+
+    /// Works the sums out, for scalars of at most so many octets.
+    pub fn new(point: P, octets: usize) -> Self {
+        let combs = octets.saturating_mul(8).div_ceil(Self::SPAN);
+        let mut sums = Vec::with_capacity(combs.saturating_mul(Self::SUMS));
         let mut power = point;
         for _ in 0..combs {
-            let next = |_| {
+            let teeth: [P; TEETH] = std::array::from_fn(|_| {
                 let tooth = power;
-                (0..COLUMNS).for_each(|_| power += power);
+                (0..COLUMNS).for_each(|_| power.add_assign(power));
                 tooth
-            };
-            let teeth: Vec<P> = (0..teeth).map(next).collect();
+            });
             let Some((last, others)) = teeth.split_last() else { continue };
-            let first = sums.len();
             let mut lowest = *last;
-            others.iter().for_each(|tooth| lowest -= tooth);
-            sums.push(lowest);
+            others.iter().for_each(|tooth| lowest.sub_assign(tooth));
+            let mut own = vec![lowest];
             for tooth in others {
-                for index in first..sums.len() {
-                    let Some(mut sum) = sums.get(index).copied() else { continue };
-                    sum += tooth;
-                    sum += tooth;
-                    sums.push(sum);
+                let mut with = own.clone();
+                for sum in &mut with {
+                    sum.add_assign(tooth);
+                    sum.add_assign(tooth);
                 }
+                own.append(&mut with);
             }
+            sums.append(&mut own);
         }
-        Self { point, teeth, combs, sums: sums.into() }
+        Self { point, digits: combs.saturating_mul(Self::SPAN), sums: sums.into() }
     }
 
     /// Adds what a scalar's digits in this column stand for.
     fn add(&self, sum: &mut P, digits: &Digits, column: usize) -> Option<()> {
-        let half = 1 << (self.teeth - 1);
-        for (comb, sums) in self.sums.chunks_exact(half).enumerate() {
-            let signs = digits.comb(self.teeth, column + comb * self.teeth * COLUMNS);
-            if signs < half {
-                *sum -= sums.get(half - 1 - signs)?;
+        for (digits, sums) in digits.positive.chunks_exact(Self::SPAN).zip(self.sums.chunks_exact(Self::SUMS)) {
+            let teeth = digits.iter().skip(column).step_by(COLUMNS);
+            let signs = teeth.rev().fold(0, |signs, positive| signs << 1 | usize::from(*positive));
+            if signs & Self::SUMS == 0 {
+                // All other signs are turned round too: the sums are in such an order that this counts from the end.
+                sum.sub_assign(sums.iter().nth_back(signs)?);
             } else {
-                *sum += sums.get(signs - half)?;
+                sum.add_assign(sums.get(signs ^ Self::SUMS)?);
             }
         }
         Some(())
@@ -69,55 +73,47 @@ impl<P: Point> Comb<P> {
 
 /// The sum of two points' multiples, by scalars in octets, the least significant first. Nothing, if a scalar is longer
 /// than its comb is for.
-pub fn sum<P: Point>((a, a_scalar): (&Comb<P>, &[u8]), (b, b_scalar): (&Comb<P>, &[u8])) -> Option<P> {
-    let terms = [
-        (a, Digits::new(a_scalar, a.combs * a.teeth * COLUMNS)?),
-        (b, Digits::new(b_scalar, b.combs * b.teeth * COLUMNS)?),
-    ];
+pub fn sum<P: Point, const A: usize, const B: usize>(
+    (a, a_scalar): (&Comb<P, A>, &[u8]),
+    (b, b_scalar): (&Comb<P, B>, &[u8]),
+) -> Option<P> {
+    let (a_digits, b_digits) = (Digits::new(a_scalar, a.digits)?, Digits::new(b_scalar, b.digits)?);
     let mut sum = P::default();
     for column in (0..COLUMNS).rev() {
-        sum += sum;
-        for (comb, digits) in &terms {
-            comb.add(&mut sum, digits, column)?;
-        }
+        sum.add_assign(sum);
+        a.add(&mut sum, &a_digits, column)?;
+        b.add(&mut sum, &b_digits, column)?;
     }
-    for (comb, digits) in &terms {
-        if digits.is_one_more {
-            sum -= comb.point;
-        }
+    if a_digits.are_one_more {
+        sum.sub_assign(&a.point);
+    }
+    if b_digits.are_one_more {
+        sum.sub_assign(&b.point);
     }
     Some(sum)
 }
 
 /// A scalar in digits that are all 1 or -1, the least significant first, as only odd numbers can be written.
 struct Digits {
-    /// A bit for each digit, one for 1.
-    bits: Vec<u8>,
+    positive: Vec<bool>,
     /// Whether the scalar is even, and the digits are those of the next number.
-    is_one_more: bool,
+    are_one_more: bool,
 }
 
 impl Digits {
     /// `2n + 1` is the sum of all `2^i`, positive where bit `i` of `n` is one, negative where it is zero, and of
     /// `2^(count - 1)`.
     fn new(scalar: &[u8], count: usize) -> Option<Self> {
-        if scalar.len() * 8 > count {
+        let mut bits = scalar.iter().flat_map(|octet| [1, 2, 4, 8, 16, 32, 64, 128].map(|bit| octet & bit != 0));
+        let are_one_more = !bits.next()?;
+        let mut positive = Vec::with_capacity(count);
+        positive.extend(bits);
+        if positive.len() >= count {
             return None;
         }
-        let above = scalar.iter().skip(1).chain(&[0]);
-        let mut bits: Vec<u8> = scalar.iter().zip(above).map(|(octet, above)| octet >> 1 | above << 7).collect();
-        bits.resize(count.div_ceil(8), 0);
-        *bits.get_mut((count - 1) / 8)? |= 1 << ((count - 1) % 8);
-        Some(Self { bits, is_one_more: scalar.first()? & 1 == 0 })
-    }
-
-    /// One bit for each of so many digits, [`COLUMNS`] apart.
-    fn comb(&self, teeth: usize, first: usize) -> usize {
-        let bit = |tooth: usize| {
-            let digit = first + tooth * COLUMNS;
-            self.bits.get(digit / 8).map_or(0, |octet| usize::from(octet >> (digit % 8) & 1))
-        };
-        (0..teeth).fold(0, |bits, tooth| bits | bit(tooth) << tooth)
+        positive.resize(count.saturating_sub(1), false);
+        positive.push(true);
+        Some(Self { positive, are_one_more })
     }
 }
 

@@ -1,6 +1,7 @@
 //! Ed25519 (RFC 8032 §5.1.7, RFC 8037 §3.1).
 
 use std::cell::OnceCell;
+use std::ops::Neg as _;
 use std::sync::LazyLock;
 
 use curve25519_dalek::constants::ED25519_BASEPOINT_POINT;
@@ -15,7 +16,7 @@ pub struct PublicKey {
     x: [u8; 32],
     negative: EdwardsPoint,
     /// Made when the key is first used, since few keys of a large set ever are.
-    comb: OnceCell<Comb<EdwardsPoint>>,
+    comb: OnceCell<Comb<EdwardsPoint, KEY_TEETH>>,
 }
 
 impl PublicKey {
@@ -32,7 +33,7 @@ impl PublicKey {
         if point.is_small_order() {
             return Err("`x` is a point of small order");
         }
-        Ok(Self { x: *x, negative: -point, comb: OnceCell::new() })
+        Ok(Self { x: *x, negative: point.neg(), comb: OnceCell::new() })
     }
 
     /// Whether `signature` is this key's over `message`: without the cofactor, `S` below the order, and `R` compared as
@@ -48,7 +49,7 @@ impl PublicKey {
 
     /// `[s]B - [k]A`.
     fn sum(&self, s: &Scalar, k: &Scalar) -> Option<EdwardsPoint> {
-        let comb = self.comb.get_or_init(|| Comb::new(self.negative, KEY_TEETH, 32));
+        let comb = self.comb.get_or_init(|| Comb::new(self.negative, 32));
         comb::sum((&BASE, s.as_bytes()), (comb, k.as_bytes()))
     }
 }
@@ -57,7 +58,7 @@ impl PublicKey {
 const KEY_TEETH: usize = 5;
 
 /// With 10, the sums of the base point take 160 KiB.
-static BASE: LazyLock<Comb<EdwardsPoint>> = LazyLock::new(|| Comb::new(ED25519_BASEPOINT_POINT, 10, 32));
+static BASE: LazyLock<Comb<EdwardsPoint, 10>> = LazyLock::new(|| Comb::new(ED25519_BASEPOINT_POINT, 32));
 
 #[cfg(test)]
 mod tests {
