@@ -1,8 +1,10 @@
 //! Signatures: the one place where a token becomes believable, and the only module that names crypto crates
 //! (RFC 7515 §5.2, RFC 7518 §3, RFC 8037 §3.1).
 
+mod comb;
 mod der;
 mod ecdsa;
+mod ed25519;
 mod hash;
 mod mldsa;
 mod rsa;
@@ -13,7 +15,6 @@ use std::rc::Rc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use ed25519_dalek::Verifier as _;
 use sha2::{Digest as _, Sha256};
 
 use hash::Hash;
@@ -109,7 +110,7 @@ pub struct VerifyingKey {
 enum Prepared {
     Rsa(rsa::PublicKey),
     Ec(Box<ecdsa::PublicKey>),
-    Ed25519(Box<ed25519_dalek::VerifyingKey>),
+    Ed25519(Box<ed25519::PublicKey>),
     MlDsa(mldsa::PublicKey),
     Oct(Box<[u8]>),
 }
@@ -135,7 +136,9 @@ impl Prepared {
             KeyMaterial::Ec { crv, point } => ecdsa::PublicKey::new(*crv, point)
                 .map(|key| Self::Ec(Box::new(key)))
                 .ok_or_else(|| format!("the point is not on the curve {}", crv.name()).into()),
-            KeyMaterial::Ed25519(x) => ed25519(x).map(|key| Self::Ed25519(Box::new(key))).map_err(Cow::Borrowed),
+            KeyMaterial::Ed25519(x) => {
+                ed25519::PublicKey::new(x).map(|key| Self::Ed25519(Box::new(key))).map_err(Cow::Borrowed)
+            }
             KeyMaterial::MlDsa { alg, public } => mldsa::PublicKey::new(*alg, public)
                 .map(Self::MlDsa)
                 .ok_or_else(|| format!("`pub` has {} bytes, which is no key of {}", public.len(), alg.name()).into()),
@@ -245,10 +248,7 @@ impl VerifyingKey {
             (Prepared::Rsa(key), Some(hash)) => key.verify_pkcs1(hash, message, signature),
             (Prepared::Oct(k), Some(hash)) => hash.is_hmac(k, message, signature),
             (Prepared::Ec(key), _) => key.verify(message, signature),
-            // RFC 8032 §5.1.7 without the cofactor: `S` is below the order, and `R` is compared as it was sent, so that
-            // only its canonical form passes.
-            (Prepared::Ed25519(key), _) => ed25519_dalek::Signature::from_slice(signature)
-                .is_ok_and(|signature| key.verify(message, &signature).is_ok()),
+            (Prepared::Ed25519(key), _) => key.verify(message, signature),
             (Prepared::MlDsa(key), _) => key.verify(message, signature),
             (Prepared::Rsa(_) | Prepared::Oct(_), None) => false,
         }
@@ -394,20 +394,4 @@ fn hexadecimal(bytes: u64) -> String {
 
 fn first_bytes(document: &[u8]) -> u64 {
     Sha256::digest(document).iter().take(8).fold(0, |id, byte| id << 8 | u64::from(*byte))
-}
-
-/// An Ed25519 key (RFC 8032 §5.1.3).
-///
-/// # Errors
-/// Why not.
-fn ed25519(x: &[u8; 32]) -> Result<ed25519_dalek::VerifyingKey, &'static str> {
-    let key = ed25519_dalek::VerifyingKey::from_bytes(x).map_err(|_| "`x` is not a point of the curve Ed25519")?;
-    if key.to_edwards().compress().as_bytes() != x {
-        return Err("`x` is not the canonical form of its point (RFC 8032 §5.1.3)");
-    }
-    // With such a key, one signature would be good for many messages.
-    if key.is_weak() {
-        return Err("`x` is a point of small order");
-    }
-    Ok(key)
 }
