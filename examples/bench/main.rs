@@ -54,6 +54,7 @@ struct Arguments {
 enum Filter {
     None,
     Nothing,
+    Calls,
     Native,
     NativeCached,
     NoRequirement,
@@ -83,9 +84,10 @@ struct Cost {
 }
 
 impl Filter {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::None,
         Self::Nothing,
+        Self::Calls,
         Self::Native,
         Self::NativeCached,
         Self::NoRequirement,
@@ -99,6 +101,7 @@ impl Filter {
         match self {
             Self::None => "no filter",
             Self::Nothing => "a plugin that does nothing",
+            Self::Calls => "a plugin that makes claimgate's calls to Envoy",
             Self::Native => "`jwt_authn`",
             Self::NativeCached => "`jwt_authn` with its cache",
             Self::NoRequirement => "claimgate, a path that needs no token",
@@ -119,6 +122,7 @@ impl Filter {
         Ok(match self {
             Self::None => Gate::open(),
             Self::Nothing => Gate::module(&bench_plugin()?, ""),
+            Self::Calls => Gate::module(&bench_plugin()?, "calls"),
             Self::JwtSimple => Gate::module(&bench_plugin()?, &set.to_string()),
             Self::Native => Gate::native(&configuration(&provider)),
             Self::NativeCached => {
@@ -348,7 +352,7 @@ fn growth(arguments: &Arguments, wrk: &Wrk) -> Result<Vec<Bar>, String> {
         format!("{providers} providers, no rules, a token of the last"),
         format!("{rules} rules, the last matches"),
         format!("{keys} keys, the last verifies"),
-        format!("a token of {long} bytes"),
+        format!("a token of {long} bytes, too long for the cache"),
     ];
     let rows: Vec<Vec<String>> =
         rows.into_iter().zip(&costs).map(|(what, cost)| vec![what, with_ratio(cost.cpu, Some(base))]).collect();
