@@ -135,7 +135,7 @@ fn the_plugin_asks_hosts_for_nothing_unusual() {
         "proxy_on_tick",
         "proxy_on_vm_start",
     ];
-    // Each further callback would cost every request half a microsecond in Envoy.
+    // A further callback would be a further call for every request in Envoy.
     assert_eq!(exports, expected.map(str::to_owned).into());
 }
 

@@ -1,5 +1,5 @@
 //! The calls of the proxy-wasm ABI 0.2.1 that the gate makes. No SDK stands between: its dispatcher exports twenty
-//! callbacks that the gate has no use for, and every callback costs each request half a microsecond; its calls take two
+//! callbacks that the gate has no use for, and of which a host calls some for every request; its own calls take two
 //! allocations for each header line, and panic on answers that they do not know.
 //!
 //! A host answers each call with a status. What is not "ok" is nothing, or false: the caller fails closed.

@@ -1,5 +1,5 @@
-//! What a host calls: the callbacks of the proxy-wasm ABI 0.2.1 that the gate needs. Each one that is exported costs every
-//! request half a microsecond in Envoy, whether or not it does anything.
+//! What a host calls: the callbacks of the proxy-wasm ABI 0.2.1 that the gate needs. Each one that is exported is one more
+//! call for every request in Envoy, whether or not it does anything.
 #![expect(unsafe_code, reason = "an export is a name without a crate before it")]
 
 use super::{PLUGIN, Plugin};
