@@ -313,7 +313,7 @@ impl Root {
         if !host::enter(parked.request) {
             return;
         }
-        let Some(request) = Host::Envoy.request() else { return fail_closed(Host::Envoy) };
+        let Some(request) = Host::Envoy.request() else { return fail_closed(Host::Envoy, NO_HEADERS) };
         let Some(verdict) = self.with_gate(|gate| judge(gate, &request)) else { return };
         match verdict.carry_out() {
             Done::Passes => host::resume(),
@@ -400,18 +400,18 @@ impl Root {
     fn handle_request(&self, context_id: u32) -> bool {
         let now = host::now();
         let Some(host) = self.with_gate(Gate::host) else {
-            fail_closed(Host::detect());
+            fail_closed(Host::detect(), NO_GATE);
             return false;
         };
-        let verdict = host.request().and_then(|request| {
-            let verdict = self.with_gate(|gate| match gate.status(&request, now) {
-                Some(status) => Verdict { host, effects: Effects::Reply(status), lines: Vec::new() },
-                None => gate.decide(&request, now),
-            })?;
-            Some((request, verdict))
-        });
-        let Some((request, verdict)) = verdict else {
-            fail_closed(host);
+        let Some(request) = host.request() else {
+            fail_closed(host, NO_HEADERS);
+            return false;
+        };
+        let Some(verdict) = self.with_gate(|gate| match gate.status(&request, now) {
+            Some(status) => Verdict { host, effects: Effects::Reply(status), lines: Vec::new() },
+            None => gate.decide(&request, now),
+        }) else {
+            fail_closed(host, NO_GATE);
             return false;
         };
         match verdict.carry_out() {
@@ -428,22 +428,18 @@ impl Root {
 
     /// Parks a request, or says how it is answered instead.
     fn wait(&self, request: &Request, context_id: u32, host: Host, need: Need, now: UnixTime) -> Option<Verdict> {
-        match host {
-            Host::Envoy => {
-                let refused = self.with_gate(|gate| {
-                    gate.state.keys.want(need.keys, &need.want, now);
+        let refused = self.with_gate(|gate| {
+            gate.state.keys.want(need.keys, &need.want, now);
+            match host {
+                Host::Envoy => {
                     if gate.parking.park(Parked::new(context_id, need.keys, now)) {
                         host::tick_every(TICK_WHILE_PARKED);
                         return None;
                     }
                     Some(gate.give_up(request, need, TOO_MANY, now))
-                });
-                refused.flatten()
-            }
-            // No other context can wake this request: it makes the fetch itself, or does not wait.
-            Host::Nginx => {
-                let refused = self.with_gate(|gate| {
-                    gate.state.keys.want(need.keys, &need.want, now);
+                }
+                // No other context can wake this request: it makes the fetch itself, or does not wait.
+                Host::Nginx => {
                     if let Some(fetch) = gate.state.keys.poll_fetch(now) {
                         let events = gate.dispatch(fetch, Some((context_id, need.clone())), now);
                         gate.write(&events);
@@ -452,10 +448,10 @@ impl Root {
                         }
                     }
                     Some(gate.give_up(request, need, NOT_HERE, now))
-                });
-                refused.flatten()
+                }
             }
-        }
+        });
+        refused.flatten()
     }
 
     /// Takes the answer to a callout. False if it is not one of this root's.
@@ -478,19 +474,18 @@ impl Root {
         if !host::enter(context_id) {
             return;
         }
-        let verdict = Host::Nginx.request().and_then(|request| {
-            self.with_gate(|gate| {
-                let verdict = gate.decide(&request, now);
-                match &verdict.effects {
-                    Effects::Park(_) => gate.give_up(&request, need, NOT_HERE, now),
-                    _ => verdict,
-                }
-            })
+        let Some(request) = Host::Nginx.request() else { return fail_closed(Host::Nginx, NO_HEADERS) };
+        let verdict = self.with_gate(|gate| {
+            let verdict = gate.decide(&request, now);
+            match &verdict.effects {
+                Effects::Park(_) => gate.give_up(&request, need, NOT_HERE, now),
+                _ => verdict,
+            }
         });
         match verdict.map(Verdict::carry_out) {
             Some(Done::Passes) => host::resume(),
             Some(Done::Answered | Done::Waits(..)) => {}
-            None => fail_closed(Host::Nginx),
+            None => fail_closed(Host::Nginx, NO_GATE),
         }
     }
 
@@ -527,9 +522,9 @@ impl Plugin {
 }
 
 /// Answers a request that cannot be judged: nothing passes.
-fn fail_closed(host: Host) {
+fn fail_closed(host: Host, why: &'static str) {
     let need = Need { keys: IssuerId(0), want: Want::Set, mode: Mode::Enforce };
-    let rejection = need.into_rejection("the gate has no configuration");
+    let rejection = need.into_rejection(why);
     let request = host.request().unwrap_or_default();
     host.reply(&reject(&request, ErrorFormat::NoBody, None, &rejection));
 }
@@ -539,6 +534,8 @@ fn random() -> u64 {
     RandomState::new().build_hasher().finish()
 }
 
+const NO_GATE: &str = "the gate has no configuration";
+const NO_HEADERS: &str = "the gate was not handed the request's headers";
 const TOO_MANY: &str = "the issuer's keys are being fetched and too many requests wait for them";
 const TOO_LONG: &str = "the issuer's keys did not arrive in time";
 const NOT_HERE: &str = "the issuer's keys are being fetched";

@@ -50,7 +50,7 @@ impl Request {
 
     /// A request of header lines as proxy-wasm hosts write them: their number, the sizes of each name and value, then
     /// each name and value with a zero behind it; numbers are 32 bits, the lowest first. Nothing is copied. Nothing comes
-    /// of it if it is written otherwise.
+    /// of it if it is written otherwise, or a name is not UTF-8.
     pub fn from_pairs(mut octets: Vec<u8>) -> Option<Self> {
         let number = |octets: &[u8], at: usize| {
             let bytes = octets.get(at..at.checked_add(4)?)?;
@@ -65,7 +65,9 @@ impl Request {
             let start = name.end.checked_add(1)?;
             let value = start..start.checked_add(number(&octets, sizes.checked_add(4)?)?)?;
             at = value.end.checked_add(1).filter(|end| *end <= octets.len())?;
-            octets.get_mut(name.clone())?.make_ascii_lowercase();
+            let text = octets.get_mut(name.clone())?;
+            std::str::from_utf8(text).ok()?;
+            text.make_ascii_lowercase();
             lines.push(Line { name, value });
         }
         Some(Self { octets, lines, route: RouteSetting::Unset })
@@ -208,6 +210,9 @@ mod tests {
             wrong[at] = 0xFF;
             assert!(Request::from_pairs(wrong).is_none(), "octet {at}");
         }
+        let mut wrong = whole;
+        wrong[20] = 0xFF;
+        assert!(Request::from_pairs(wrong).is_none(), "a name that is not UTF-8");
     }
 
     #[test]

@@ -395,3 +395,10 @@ fn hexadecimal(bytes: u64) -> String {
 fn first_bytes(document: &[u8]) -> u64 {
     Sha256::digest(document).iter().take(8).fold(0, |id, byte| id << 8 | u64::from(*byte))
 }
+
+/// How many random cases a test at length shall hold against an independent implementation.
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "it is a test's")]
+fn cases() -> u64 {
+    std::env::var("CASES").map_or(100_000, |cases| cases.parse().expect("`CASES` is a number"))
+}

@@ -211,7 +211,7 @@ mod tests {
     #[test]
     #[ignore = "as long as one likes"]
     fn verdicts_are_those_of_an_independent_implementation_at_length() {
-        let wanted: u64 = std::env::var("CASES").map_or(100_000, |cases| cases.parse().expect("`CASES` is a number"));
+        let wanted = super::super::cases();
         let mut rng = Rng::new();
         println!("seed {}", rng.get_seed());
         (0..wanted.div_ceil(15)).for_each(|_| check(&mut rng));

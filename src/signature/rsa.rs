@@ -406,7 +406,7 @@ mod tests {
     #[test]
     #[ignore = "as long as one likes"]
     fn the_public_operation_is_that_of_an_independent_implementation_at_length() {
-        let wanted: u64 = std::env::var("CASES").map_or(100_000, |cases| cases.parse().expect("`CASES` is a number"));
+        let wanted = super::super::cases();
         let mut rng = Rng::new();
         let (mut cases, seed) = (0, rng.get_seed());
         println!("seed {seed}");
